@@ -1,0 +1,60 @@
+# golangci-lint is built from source at this version and kept in ./bin under its
+# version's name, so that raising the version is enough to get the new one.
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI         := bin/golangci-lint-$(GOLANGCI_VERSION)
+
+# A hanging test is killed, with all stacks, well before the CI machine is.
+TEST_FLAGS := -timeout 5m
+FUZZ_TIME  ?= 10s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: ## Web analytics on generated traffic, for about twenty seconds
+	go run ./examples/webanalytics -demo
+
+# The tests run twice: what counts allocations or nanoseconds means nothing under
+# the race detector, and what races does not show without it.
+.PHONY: test
+test: ## Vet, build everything, run all tests plain and under the race detector
+	go vet ./...
+	go vet -tags integration ./...
+	go build -buildvcs=false ./...
+	go test $(TEST_FLAGS) ./...
+	go test $(TEST_FLAGS) -race ./...
+
+.PHONY: integration
+integration: ## Tests against real services (none needed yet)
+	@echo "No external service is needed yet: sources and sinks so far are files, memory and generators."
+	go test $(TEST_FLAGS) -tags integration -race ./...
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Linters, import directions and formatting
+	$(GOLANGCI) run ./...
+
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv bin/golangci-lint $@
+
+.PHONY: bench
+bench: ## Engine benchmarks
+	go test -run '^$$' -bench . -benchmem ./benchmarks/engine
+
+# go test fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZ_TIME (10s)
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
+	while IFS=: read -r file func; do \
+		target=$${func#func }; \
+		echo "fuzz $$(dirname "$$file") $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) "$$(dirname "$$file")" || exit 1; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built and measured here
+	rm -rf bin out .cache
+	find . -type f \( -name '*.test' -o -name '*.prof' -o -name '*.pprof' \) -delete

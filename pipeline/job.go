@@ -1,0 +1,264 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// job is a pipeline that runs: its tasks, and what ends them.
+//
+// Ending takes one of three ways. The sources end, by themselves or by Drain:
+// each sends MaxWatermark and an end signal, and tasks end one after another
+// as these arrive. The context is cancelled: sources send an end signal alone,
+// and whatever is in flight flows out. A task fails: aborted is closed, and
+// every task ends where it stands.
+type job struct {
+	cfg       *config
+	tasks     []*task
+	instances []*instance
+
+	aborted  chan struct{}
+	abort    sync.Once
+	draining chan struct{}
+	drained  sync.Once
+	stopping chan struct{}
+	stopped  sync.Once
+
+	ctx     context.Context // for operators: ends when the job does
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	failed error // the first failure; guarded by mu
+
+	shared map[*node]*sourceGroup
+}
+
+// newJob builds the tasks, opens every operator, and starts.
+func newJob(ctx context.Context, p *Pipeline) (*job, error) {
+	j := &job{
+		cfg: &p.cfg, aborted: make(chan struct{}), draining: make(chan struct{}),
+		stopping: make(chan struct{}), shared: map[*node]*sourceGroup{},
+	}
+	// Operators outlive a cancelled ctx for as long as records flow out.
+	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	newBuilder(j, planOf(p)).build()
+	if err := j.open(); err != nil {
+		j.cancel()
+		return nil, err
+	}
+	for _, t := range j.tasks {
+		j.running.Add(1)
+		go j.runTask(t)
+	}
+	return j, nil
+}
+
+// open opens all tasks at once, since opening may mean dialling a server, and
+// reports every failure.
+func (j *job) open() error {
+	errs := make([]error, len(j.tasks))
+	var wg sync.WaitGroup
+	for i, t := range j.tasks {
+		wg.Go(func() { errs[i] = t.openAll(j.ctx) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err == nil {
+		return nil
+	}
+	for i, t := range j.tasks {
+		if errs[i] == nil {
+			err = errors.Join(err, t.closeAll())
+		}
+	}
+	return err
+}
+
+func (j *job) runTask(t *task) {
+	defer j.running.Done()
+	err := t.guardedRun()
+	if cerr := t.closeAll(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		j.fail(err)
+	}
+}
+
+// guardedRun turns a panic of the engine itself, or of an operator's method
+// that no record or timer led to, into an error that names the task.
+func (t *task) guardedRun() error {
+	err := t.caughtRun()
+	if p, ok := err.(*PanicError); ok {
+		return &OperatorError{Operator: t.head.name, Subtask: t.subtask, Err: fmt.Errorf("%w\n%s", p, p.Stack)}
+	}
+	return err
+}
+
+func (t *task) caughtRun() (err error) {
+	defer CatchPanic(&err)
+	return t.run()
+}
+
+// fail records the first failure and ends every task.
+func (j *job) fail(err error) {
+	j.mu.Lock()
+	if j.failed == nil && !errors.Is(err, errAborted) {
+		j.failed = err
+	}
+	j.mu.Unlock()
+	j.abort.Do(func() { close(j.aborted) })
+}
+
+func (j *job) drain() {
+	j.drained.Do(func() { close(j.draining) })
+	j.wakeAll()
+}
+
+func (j *job) stop() {
+	j.stopped.Do(func() { close(j.stopping) })
+	j.wakeAll()
+}
+
+func (j *job) wakeAll() {
+	for _, t := range j.tasks {
+		t.wake()
+	}
+}
+
+// wait returns when every task has ended.
+func (j *job) wait(ctx context.Context) error {
+	defer j.cancel()
+	ended := make(chan struct{})
+	go func() {
+		j.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		j.stop()
+		j.waitStop(ended)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
+// waitStop bounds the time that a stopped job has for its records in flight.
+func (j *job) waitStop(ended chan struct{}) {
+	timeout := time.NewTimer(j.cfg.stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-ended:
+	case <-timeout.C:
+		j.fail(fmt.Errorf("%w after %v: records in flight were dropped", ErrStopTimeout, j.cfg.stopTimeout))
+		j.cancel()
+		<-ended
+	}
+}
+
+// ErrStopTimeout is returned by Run when, after its context was cancelled, the
+// records in flight did not reach their sinks within [StopTimeout].
+var ErrStopTimeout = errors.New("job did not stop in time")
+
+// builder makes the tasks of a plan and wires them up.
+type builder struct {
+	job      *job
+	plan     *plan
+	tasks    map[*node][]*task
+	channels map[*edge][][]channel // by upstream subtask, then target
+}
+
+func newBuilder(j *job, pl *plan) *builder {
+	return &builder{job: j, plan: pl, tasks: map[*node][]*task{}, channels: map[*edge][][]channel{}}
+}
+
+func (b *builder) build() {
+	for _, head := range b.plan.heads {
+		for i := range head.parallelism {
+			t := newTask(b.job, head, i)
+			b.tasks[head] = append(b.tasks[head], t)
+			b.job.tasks = append(b.job.tasks, t)
+		}
+	}
+	for _, head := range b.plan.heads {
+		for _, t := range b.tasks[head] {
+			in := b.instantiate(head, t)
+			t.entry = in.control
+			b.attach(t, in)
+		}
+	}
+	slices.SortFunc(b.job.instances, func(x, y *instance) int {
+		return cmp.Or(x.node.id-y.node.id, x.task.subtask-y.task.subtask)
+	})
+}
+
+// instantiate makes the instance of n in t, after those of the nodes chained
+// behind it.
+func (b *builder) instantiate(n *node, t *task) *instance {
+	in := &instance{node: n, task: t, metrics: newMetrics()}
+	in.watermark.Store(MinWatermark)
+	at := len(t.instances)
+	t.instances = append(t.instances, in)
+	env := &buildEnv{task: t, inst: in, down: make([][]any, len(n.outputs))}
+	for i, o := range n.outputs {
+		for _, e := range o.edges {
+			env.down[i] = append(env.down[i], b.link(e, env))
+		}
+	}
+	n.build(env)
+	t.instances[at] = in
+	b.job.instances = append(b.job.instances, in)
+	return in
+}
+
+// link returns the receiver behind an edge: the next operator, or a sender.
+func (b *builder) link(e *edge, env *buildEnv) any {
+	if e.chained {
+		next := b.instantiate(e.to, env.task)
+		return e.conn.chain(env, next.entries[e.input])
+	}
+	var to []channel
+	for _, c := range b.channelsOf(e)[env.task.subtask] {
+		if c != nil {
+			to = append(to, c)
+		}
+	}
+	return e.conn.sender(env, to)
+}
+
+// channelsOf makes the channels of an edge once: a row for each upstream
+// subtask, with nil where it does not reach a target.
+func (b *builder) channelsOf(e *edge) [][]channel {
+	if rows, ok := b.channels[e]; ok {
+		return rows
+	}
+	rows := make([][]channel, e.from.parallelism)
+	for i := range rows {
+		rows[i] = make([]channel, e.to.parallelism)
+		for _, target := range e.conn.targets(i, e.from.parallelism, e.to.parallelism) {
+			rows[i][target] = e.conn.channel(b.job.cfg)
+		}
+	}
+	b.channels[e] = rows
+	return rows
+}
+
+// attach connects the channels that lead to a task with its head's entries.
+func (b *builder) attach(t *task, head *instance) {
+	for _, e := range head.node.in {
+		for _, row := range b.channelsOf(e) {
+			if c := row[t.subtask]; c != nil {
+				t.inputs = append(t.inputs, c.attach(t, len(t.inputs), head.entries[e.input]))
+			}
+		}
+	}
+	t.valve = newValve(max(len(t.inputs), 1))
+}

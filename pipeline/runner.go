@@ -1,0 +1,369 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/state"
+)
+
+// base is what the runners of Processor and CoProcessor share: the context,
+// state, timers, and the handling of signals.
+type base[K comparable, Out any] struct {
+	inst        *instance
+	ctx         Context[K, Out]
+	keyed       bool
+	opener      Opener[K, Out]
+	timers      TimerHandler[K, Out]
+	onWatermark WatermarkHandler[K, Out]
+	closer      Closer
+}
+
+// errNoKey refuses state where every record would share it, and where it could
+// not be moved to another parallelism.
+var errNoKey = errors.New("keyed state needs a keyed stream: use KeyBy")
+
+func (r *base[K, Out]) init(env *buildEnv, op any) {
+	r.inst = env.inst
+	r.opener, _ = op.(Opener[K, Out])
+	r.timers, _ = op.(TimerHandler[K, Out])
+	r.onWatermark, _ = op.(WatermarkHandler[K, Out])
+	r.closer, _ = op.(Closer)
+	_, unkeyed := any(*new(K)).(NoKey)
+	r.keyed = !unkeyed
+
+	cfg := env.task.job.cfg
+	backend := state.Refuse[K](errNoKey)
+	if r.keyed {
+		backend = state.NewBackend[K](cfg.maxParallelism,
+			state.RangeOf(env.task.subtask, r.inst.node.parallelism, cfg.maxParallelism))
+	}
+	timers := newTimerService(func() (K, uint64) { return backend.Current() })
+	timers.refused = unkeyed
+	r.ctx = Context[K, Out]{
+		keyed: backend, timers: timers, out: connect[Out](env),
+		watermark: MinWatermark, inst: r.inst,
+	}
+	r.inst.control, r.inst.open, r.inst.close = r.control, r.open, r.close
+	if r.timers != nil && r.keyed {
+		env.task.clocks = append(env.task.clocks, r)
+	}
+}
+
+func (r *base[K, Out]) open(context.Context) error {
+	if r.opener != nil {
+		if err := r.opener.Open(&r.ctx); err != nil {
+			return err
+		}
+	}
+	err := errors.Join(append([]error{r.ctx.keyed.Err(), r.inst.unclaimedSides()}, append(r.inst.errs, r.ctx.timers.errs...)...)...)
+	if err == nil && len(r.ctx.timers.namespaces) > 0 && r.timers == nil {
+		err = errors.New("it declares timers but has no OnTimer")
+	}
+	return err
+}
+
+func (r *base[K, Out]) close() error {
+	if r.closer != nil {
+		return r.closer.Close()
+	}
+	return nil
+}
+
+func (r *base[K, Out]) control(s signal) {
+	if s.kind == sigWatermark {
+		r.advance(s.ts)
+	}
+	r.inst.flushOuts()
+	r.inst.forward(s)
+}
+
+// advance fires the timers that a watermark makes due, before it is forwarded
+// (rule 4).
+func (r *base[K, Out]) advance(watermark int64) {
+	r.ctx.watermark = watermark
+	r.ctx.timers.event.advance(watermark, func(e timerEntry[K], ts int64) bool {
+		r.ctx.time = ts
+		r.fire(e, Timer{r.ctx.timers.namespaces[e.namespace], EventTime, ts})
+		return r.inst.task.err == nil
+	})
+	if r.onWatermark != nil {
+		if err := r.watermarked(watermark); err != nil {
+			r.inst.task.fail(r.inst.failure("", fmt.Errorf("watermark %d: %w", watermark, err)))
+		}
+	}
+}
+
+func (r *base[K, Out]) watermarked(watermark int64) (err error) {
+	defer CatchPanic(&err)
+	return r.onWatermark.OnWatermark(&r.ctx, watermark)
+}
+
+// fire calls OnTimer. A failure takes the timer as the record in hand.
+func (r *base[K, Out]) fire(e timerEntry[K], t Timer) {
+	r.ctx.keyed.SetKey(e.key, e.hash)
+	if err := r.fired(t); err != nil {
+		r.inst.reject(DeadLetter{
+			Error:  err.Error(),
+			Time:   r.ctx.time,
+			Record: render(fmt.Sprintf("key %v, %v timer at %d", e.key, t.Domain, t.Time)),
+		}, err)
+	}
+}
+
+func (r *base[K, Out]) fired(t Timer) (err error) {
+	defer CatchPanic(&err)
+	return r.timers.OnTimer(&r.ctx, t)
+}
+
+// due and tick make the runner a clock for its processing-time timers.
+func (r *base[K, Out]) due() (time.Time, bool) {
+	ms, ok := r.ctx.timers.processing.earliest()
+	return time.UnixMilli(ms), ok
+}
+
+func (r *base[K, Out]) tick(now time.Time) {
+	r.ctx.timers.processing.advance(now.UnixMilli(), func(e timerEntry[K], ts int64) bool {
+		// A result of a processing-time timer must not be late: it gets the first
+		// event time that no watermark has passed.
+		r.ctx.time = afterWatermark(r.ctx.watermark)
+		r.fire(e, Timer{r.ctx.timers.namespaces[e.namespace], ProcessingTime, ts})
+		return r.inst.task.err == nil
+	})
+	r.inst.flushOuts()
+}
+
+func afterWatermark(watermark int64) int64 {
+	if watermark == MaxWatermark {
+		return watermark
+	}
+	return watermark + 1
+}
+
+// guard runs an operator over a batch and rejects the records it fails on:
+// attempt starts at b.Cursor, and after a failure is called again with the
+// cursor one further.
+func guard[K comparable, In any](inst *instance, b *Batch[K, In], attempt func(*Batch[K, In]) error) {
+	t := inst.task
+	if t.err != nil {
+		return
+	}
+	inst.in.Add(int64(len(b.Values)))
+	for b.Cursor = 0; ; b.Cursor++ {
+		err := attempt(b)
+		if err == nil || t.err != nil {
+			return
+		}
+		if b.Cursor >= len(b.Values) { // not about a record
+			t.fail(inst.failure("", err))
+			return
+		}
+		inst.reject(DeadLetter{Error: err.Error(), Time: b.Times[b.Cursor], Record: render(b.Values[b.Cursor])}, err)
+		if t.err != nil {
+			return
+		}
+	}
+}
+
+// runner runs a Processor.
+type runner[K comparable, In, Out any] struct {
+	base[K, Out]
+	op      Processor[K, In, Out]
+	batch   BatchProcessor[K, In, Out]
+	attempt func(*Batch[K, In]) error
+}
+
+func newRunner[K comparable, In, Out any](env *buildEnv, op Processor[K, In, Out]) *instance {
+	r := &runner[K, In, Out]{op: op}
+	r.init(env, op)
+	r.batch, _ = op.(BatchProcessor[K, In, Out])
+	r.attempt = r.records
+	if r.batch != nil {
+		r.attempt = r.wholeBatch
+	}
+	env.inst.entries = []any{receiver[K, In](r)}
+	return env.inst
+}
+
+func (r *runner[K, In, Out]) process(b *Batch[K, In]) {
+	guard(r.inst, b, r.attempt)
+	r.inst.flushOuts()
+}
+
+func (r *runner[K, In, Out]) wholeBatch(b *Batch[K, In]) (err error) {
+	defer CatchPanic(&err)
+	return r.batch.ProcessBatch(&r.ctx, b)
+}
+
+func (r *runner[K, In, Out]) records(b *Batch[K, In]) (err error) {
+	defer CatchPanic(&err)
+	for i := b.Cursor; i < len(b.Values); i++ {
+		b.Cursor = i
+		if r.keyed {
+			r.ctx.keyed.SetKey(b.Keys[i], b.Hashes[i])
+		}
+		r.ctx.time = b.Times[i]
+		if err := r.op.Process(&r.ctx, b.Values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// coRunner runs a CoProcessor: two entries, one context.
+type coRunner[K comparable, L, R, Out any] struct {
+	base[K, Out]
+	op CoProcessor[K, L, R, Out]
+}
+
+func newCoRunner[K comparable, L, R, Out any](env *buildEnv, op CoProcessor[K, L, R, Out]) *instance {
+	r := &coRunner[K, L, R, Out]{op: op}
+	r.init(env, op)
+	env.inst.entries = []any{
+		receiver[K, L](newSide(&r.base, op.ProcessLeft)),
+		receiver[K, R](newSide(&r.base, op.ProcessRight)),
+	}
+	return env.inst
+}
+
+// side is one entry of a coRunner. Signals do not come this way: a node with
+// two inputs heads its chain, and the task's valve has merged them.
+type side[K comparable, In, Out any] struct {
+	*base[K, Out]
+	f       func(*Context[K, Out], In) error
+	attempt func(*Batch[K, In]) error
+}
+
+func newSide[K comparable, In, Out any](b *base[K, Out], f func(*Context[K, Out], In) error) *side[K, In, Out] {
+	s := &side[K, In, Out]{base: b, f: f}
+	s.attempt = s.records
+	return s
+}
+
+func (s *side[K, In, Out]) process(b *Batch[K, In]) {
+	guard(s.inst, b, s.attempt)
+	s.inst.flushOuts()
+}
+
+func (s *side[K, In, Out]) records(b *Batch[K, In]) (err error) {
+	defer CatchPanic(&err)
+	for i := b.Cursor; i < len(b.Values); i++ {
+		b.Cursor = i
+		if s.keyed {
+			s.ctx.keyed.SetKey(b.Keys[i], b.Hashes[i])
+		}
+		s.ctx.time = b.Times[i]
+		if err := s.f(&s.ctx, b.Values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unionBuilder makes the node that merges streams and nothing else.
+func unionBuilder[T any]() func(*buildEnv) *instance {
+	return func(env *buildEnv) *instance {
+		u := &union[T]{inst: env.inst, out: connect[T](env)}
+		env.inst.entries = []any{receiver[NoKey, T](u)}
+		env.inst.control = u.control
+		return env.inst
+	}
+}
+
+type union[T any] struct {
+	inst *instance
+	out  *outlet[T]
+}
+
+func (u *union[T]) process(b *Records[T]) {
+	u.inst.in.Add(int64(len(b.Values)))
+	u.out.emitBatch(b.Values, b.Times)
+}
+
+func (u *union[T]) control(s signal) { u.inst.forward(s) }
+
+// sinkRunner runs a Writer.
+type sinkRunner[T any] struct {
+	inst    *instance
+	sink    Sink[T]
+	writer  Writer[T]
+	flusher Flusher
+}
+
+func newSinkRunner[T any](env *buildEnv, sink Sink[T]) *instance {
+	r := &sinkRunner[T]{inst: env.inst, sink: sink}
+	in := env.inst
+	in.outs = make([]out, len(in.node.outputs))
+	connectSides(env, 0)
+	in.entries = []any{receiver[NoKey, T](r)}
+	in.control, in.open, in.close = r.control, r.open, r.close
+	return in
+}
+
+func (r *sinkRunner[T]) open(ctx context.Context) error {
+	in := r.inst
+	w, err := r.sink.Open(ctx, &SinkEnv{
+		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
+		Reject: func(d DeadLetter) { in.reject(d, errors.New(d.Error)) },
+		Logger: in.logger(), Metrics: in.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	r.writer = w
+	if f, ok := w.(Flusher); ok {
+		r.flusher = f
+		in.task.flushers = append(in.task.flushers, r)
+	}
+	return nil
+}
+
+func (r *sinkRunner[T]) close() error {
+	if c, ok := r.writer.(Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (r *sinkRunner[T]) process(b *Records[T]) {
+	t := r.inst.task
+	if t.err != nil {
+		return
+	}
+	r.inst.in.Add(int64(len(b.Values)))
+	if err := r.write(b); err != nil {
+		t.fail(r.inst.failure("", err))
+	}
+	r.inst.flushOuts()
+}
+
+func (r *sinkRunner[T]) write(b *Records[T]) (err error) {
+	defer CatchPanic(&err)
+	b.Cursor = 0
+	return r.writer.Write(r.inst.task.job.ctx, b)
+}
+
+// flush makes the runner one of its task's flushers.
+func (r *sinkRunner[T]) flush() {
+	if r.flusher == nil || r.inst.task.err != nil {
+		return
+	}
+	if err := r.flushed(); err != nil {
+		r.inst.task.fail(r.inst.failure("", fmt.Errorf("flush: %w", err)))
+	}
+	r.inst.flushOuts()
+}
+
+func (r *sinkRunner[T]) flushed() (err error) {
+	defer CatchPanic(&err)
+	return r.flusher.Flush(r.inst.task.job.ctx)
+}
+
+func (r *sinkRunner[T]) control(s signal) {
+	if s.kind == sigEnd {
+		r.flush()
+	}
+	r.inst.forward(s)
+}

@@ -1,0 +1,480 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// sourceRunner is the head of a source's chain. A goroutine of its own reads
+// and decodes; the task's goroutine gives the records event time, makes
+// watermarks, and hands records down the chain.
+type sourceRunner[T any] struct {
+	inst     *instance
+	out      *outlet[T]
+	src      Source[T]
+	strategy WatermarkStrategy[T]
+	group    *sourceGroup
+	reader   Reader[T]
+	pauser   Pauser
+
+	// Between the two goroutines. full is closed by the reading one after it
+	// has set readErr.
+	full    chan *SourceBatch[T]
+	free    chan *SourceBatch[T]
+	readErr error
+	readCtx context.Context
+	stop    context.CancelFunc
+	started bool
+
+	splits    map[string]*split[T]
+	valve     *valve // of the splits, rules 1 and 2
+	pending   int64  // the watermark to be sent
+	sent      int64  // the watermark that was sent
+	sentAt    time.Time
+	idle      bool // the last status that was sent
+	heard     bool // the reader has said something
+	readerEnd bool // full was closed
+	ticked    time.Time
+}
+
+// split is what the task knows of one split.
+type split[T any] struct {
+	name      string
+	index     int // in the valve
+	generator WatermarkGenerator
+	bounded   *boundedDisorder // the generator, if it is this one
+	watermark int64
+	quiet     time.Duration // since its last record, while the task was not held up
+	idle      bool
+	finished  bool
+	paused    bool
+	held      []*SourceBatch[T]
+	position  []byte // after the last processed record
+}
+
+// readAhead is how many batches are read before the task takes them.
+const readAhead = 2
+
+func newSourceRunner[T any](env *buildEnv, src Source[T], strategy WatermarkStrategy[T]) *instance {
+	r := &sourceRunner[T]{
+		inst: env.inst, src: src, strategy: strategy,
+		full: make(chan *SourceBatch[T], readAhead), free: make(chan *SourceBatch[T], readAhead+2),
+		splits: map[string]*split[T]{}, valve: newValve(0),
+		pending: MinWatermark, sent: MinWatermark,
+	}
+	in := env.inst
+	r.out = connect[T](env)
+	r.group = env.task.job.groupOf(in.node)
+	in.open, in.close = r.open, r.close
+	in.control = func(signal) {} // nothing comes from upstream
+	env.task.inputs = append(env.task.inputs, r)
+	env.task.clocks = append(env.task.clocks, r)
+	return in
+}
+
+func (r *sourceRunner[T]) open(ctx context.Context) error {
+	in := r.inst
+	reader, err := r.src.Open(ctx, &SourceEnv{
+		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
+		BatchSize: in.task.job.cfg.batchSize, Logger: in.logger(), Metrics: in.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	r.reader = reader
+	r.pauser, _ = reader.(Pauser)
+	if r.strategy.drift > 0 && r.pauser == nil {
+		return fmt.Errorf("MaxDrift needs a reader that can pause splits, %T can't", reader)
+	}
+	r.readCtx, r.stop = context.WithCancel(in.task.job.ctx)
+	return in.unclaimedSides()
+}
+
+// close ends the reading goroutine before it closes the reader it uses.
+func (r *sourceRunner[T]) close() error {
+	r.stop()
+	if r.started && !r.readerEnd && !r.awaitReader() {
+		return fmt.Errorf("the reader did not return within %v of its context's end", readerGrace)
+	}
+	if c, ok := r.reader.(Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// readerGrace is how long a reader may take to notice that its context ended.
+const readerGrace = 5 * time.Second
+
+func (r *sourceRunner[T]) awaitReader() bool {
+	grace := time.NewTimer(readerGrace)
+	defer grace.Stop()
+	for {
+		select {
+		case _, ok := <-r.full:
+			if !ok {
+				return true
+			}
+		case <-grace.C:
+			return false
+		}
+	}
+}
+
+// read is the reading goroutine.
+func (r *sourceRunner[T]) read() {
+	defer r.inst.task.wake()
+	defer close(r.full)
+	for {
+		b := r.take()
+		err := r.readOnce(b)
+		if len(b.Values)+len(b.Rejected)+len(b.added)+len(b.idle)+len(b.finished) > 0 || err == nil {
+			select {
+			case r.full <- b:
+				r.inst.task.wake()
+			case <-r.inst.task.job.aborted:
+				err = errAborted
+			}
+		}
+		if err != nil {
+			r.readErr = err
+			return
+		}
+	}
+}
+
+func (r *sourceRunner[T]) readOnce(b *SourceBatch[T]) (err error) {
+	defer CatchPanic(&err)
+	return r.reader.Read(r.readCtx, b)
+}
+
+func (r *sourceRunner[T]) take() *SourceBatch[T] {
+	select {
+	case b := <-r.free:
+		return b
+	default:
+		return &SourceBatch[T]{Watermark: MinWatermark}
+	}
+}
+
+func (r *sourceRunner[T]) recycle(b *SourceBatch[T]) {
+	b.Reset()
+	select {
+	case r.free <- b:
+	default:
+	}
+}
+
+// poll handles one batch, or a held one whose split may go on.
+func (r *sourceRunner[T]) poll() bool {
+	if !r.started {
+		r.started = true
+		r.ticked = time.Now()
+		go r.read()
+	}
+	r.checkEnd()
+	if r.releaseHeld() {
+		return true
+	}
+	if r.readerEnd {
+		return r.finish()
+	}
+	select {
+	case b, ok := <-r.full:
+		if !ok {
+			r.readerEnd = true
+			return true
+		}
+		r.take1(b)
+		r.maybeWatermark()
+		return true
+	default:
+		r.sendWatermark()
+		return false
+	}
+}
+
+// checkEnd stops the reader when the job drains or stops.
+func (r *sourceRunner[T]) checkEnd() {
+	j := r.inst.task.job
+	select {
+	case <-j.stopping:
+		r.stop()
+	case <-j.draining:
+		r.stop()
+	default:
+	}
+}
+
+// finish ends the source once the reader has and nothing is held.
+func (r *sourceRunner[T]) finish() bool {
+	t, j := r.inst.task, r.inst.task.job
+	drained := errors.Is(r.readErr, ErrEndOfInput) || (isClosed(j.draining) && r.readCtx.Err() != nil)
+	switch {
+	case errors.Is(r.readErr, ErrEndOfInput):
+	case r.readCtx.Err() != nil && !isClosed(j.aborted):
+	default:
+		t.fail(r.inst.failure("", fmt.Errorf("read: %w", r.readErr)))
+		return true
+	}
+	if drained && !isClosed(j.stopping) {
+		if r.anyHeld() && !isClosed(j.draining) {
+			r.sendWatermark()
+			return false // until the other splits have caught up
+		}
+		r.releaseAll()
+		r.setIdle(false)
+		r.inst.forward(signal{kind: sigWatermark, ts: MaxWatermark})
+	}
+	r.group.leave(t.subtask)
+	r.inst.forward(signal{kind: sigEnd})
+	t.ended = true
+	return true
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// take1 takes in one batch from the reader.
+func (r *sourceRunner[T]) take1(b *SourceBatch[T]) {
+	for _, name := range b.added {
+		r.splitOf(name)
+	}
+	r.heard = true
+	if b.Split == "" && len(b.Values) > 0 {
+		r.inst.task.fail(r.inst.failure("", errors.New("the reader brought records without a split")))
+		return
+	}
+	if b.Split != "" {
+		s := r.splitOf(b.Split)
+		if r.strategy.drift > 0 && (len(s.held) > 0 || r.ahead(s)) {
+			r.hold(s, b)
+			return
+		}
+	}
+	r.handle(b)
+}
+
+func (r *sourceRunner[T]) splitOf(name string) *split[T] {
+	s := r.splits[name]
+	if s != nil {
+		return s
+	}
+	s = &split[T]{name: name, index: r.valve.add(), watermark: MinWatermark}
+	if r.strategy.generator != nil {
+		s.generator = r.strategy.generator()
+		s.bounded, _ = s.generator.(*boundedDisorder)
+	}
+	r.splits[name] = s
+	r.publish()
+	return s
+}
+
+// handle processes a batch whose turn it is, and gives its memory back.
+func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
+	if len(b.Values) > 0 {
+		s := r.splits[b.Split]
+		s.quiet = 0
+		if s.idle {
+			s.idle = false
+			r.act(r.valve.input(s.index, signal{kind: sigActive}))
+		}
+		r.setTimes(b)
+		r.inst.in.Add(int64(len(b.Values)))
+		r.emit(s, b)
+		s.position = b.Position
+	}
+	for _, d := range b.Rejected {
+		r.inst.reject(d, errors.New(d.Error))
+	}
+	for _, name := range b.idle {
+		r.turnIdle(r.splitOf(name))
+	}
+	for _, name := range b.finished {
+		r.finishSplit(name)
+	}
+	if len(r.splits) == 0 { // a subtask without splits must not hold time back
+		r.setIdle(true)
+	}
+	r.inst.flushOuts()
+	r.recycle(b)
+	r.publish()
+}
+
+// setTimes gives every record its event time, and rejects those whose
+// timestamp function fails or that are out of range.
+func (r *sourceRunner[T]) setTimes(b *SourceBatch[T]) {
+	f := r.strategy.timestamp
+	switch {
+	case f != nil:
+		b.Times = b.Times[:0]
+		for from := 0; from < len(b.Values); {
+			if err := r.assign(b, f); err != nil {
+				from = len(b.Times)
+				r.rejectAt(b, from, "timestamp function: "+err.Error(), err)
+				continue
+			}
+			break
+		}
+	case len(b.Times) == 0:
+		if r.strategy.set {
+			r.inst.task.fail(r.inst.failure("", errors.New("the source gives no event times, so the watermark strategy needs a timestamp function")))
+		}
+		b.Times = append(b.Times, make([]int64, len(b.Values))...)
+	case len(b.Times) != len(b.Values):
+		r.inst.task.fail(r.inst.failure("", fmt.Errorf("the reader brought %d records with %d event times", len(b.Values), len(b.Times))))
+		b.Times = append(b.Times[:0], make([]int64, len(b.Values))...)
+	}
+	if r.strategy.set {
+		r.checkRange(b)
+	}
+}
+
+func (r *sourceRunner[T]) assign(b *SourceBatch[T], f func(T) int64) (err error) {
+	defer CatchPanic(&err)
+	for i := len(b.Times); i < len(b.Values); i++ {
+		b.Times = append(b.Times, f(b.Values[i]))
+	}
+	return nil
+}
+
+func (r *sourceRunner[T]) checkRange(b *SourceBatch[T]) {
+	first, last := r.strategy.first, r.strategy.last
+	for i := 0; i < len(b.Times); i++ {
+		ts := b.Times[i]
+		if ts >= first && ts <= last {
+			continue
+		}
+		err := fmt.Errorf("event time %d is not between %d and %d", ts, first, last)
+		r.rejectAt(b, i, err.Error(), err)
+		b.Times = slices.Delete(b.Times, i, i+1)
+		i--
+	}
+}
+
+func (r *sourceRunner[T]) rejectAt(b *SourceBatch[T], i int, text string, err error) {
+	d := DeadLetter{Error: text, Split: b.Split, Record: render(b.Values[i])}
+	if i < len(b.Times) {
+		d.Time = b.Times[i]
+	}
+	in := r.inst
+	d.Operator, d.Subtask = in.node.name, in.task.subtask
+	if in.dead == nil || isFatal(err) {
+		in.task.fail(in.failure(d.Record, err))
+	} else {
+		in.rejected.Add(1)
+		in.dead.emit(d, d.Time)
+	}
+	b.Values = slices.Delete(b.Values, i, i+1)
+}
+
+// emit hands the batch down the chain. Before a record that is late by the
+// records before it, the batch is cut and the watermark sent, so that lateness
+// does not depend on where batches end.
+func (r *sourceRunner[T]) emit(s *split[T], b *SourceBatch[T]) {
+	from := 0
+	if s.generator != nil && !r.strategy.fromSplit {
+		for i, ts := range b.Times {
+			if ts <= s.watermark && r.advance(s) {
+				r.out.emitBatch(b.Values[from:i], b.Times[from:i])
+				from = i
+				r.sendWatermark()
+			}
+			s.observe(ts)
+		}
+	}
+	r.out.emitBatch(b.Values[from:], b.Times[from:])
+	if r.strategy.fromSplit {
+		s.watermark = max(s.watermark, b.Watermark)
+	}
+	r.advance(s)
+}
+
+// observe feeds the generator, by a direct call where it is the usual one.
+func (s *split[T]) observe(ts int64) {
+	if g := s.bounded; g != nil {
+		if ts > g.newest {
+			g.newest = ts
+			s.watermark = max(s.watermark, g.Watermark())
+		}
+		return
+	}
+	s.generator.Observe(ts)
+	s.watermark = max(s.watermark, s.generator.Watermark())
+}
+
+// advance takes a split's watermark into that of the subtask, and says whether
+// there is a new one to send.
+func (r *sourceRunner[T]) advance(s *split[T]) bool {
+	if s.watermark > MinWatermark {
+		r.act(r.valve.input(s.index, signal{kind: sigWatermark, ts: s.watermark}))
+	}
+	return r.pending > r.sent
+}
+
+// act follows the splits' valve: a watermark waits for its interval, a change
+// of status does not.
+func (r *sourceRunner[T]) act(signals []signal) {
+	for _, s := range signals {
+		switch s.kind {
+		case sigWatermark:
+			r.pending = max(r.pending, s.ts)
+		case sigIdle:
+			r.sendWatermark()
+			r.setIdle(true)
+		case sigActive:
+			r.setIdle(false)
+		}
+	}
+}
+
+func (r *sourceRunner[T]) setIdle(idle bool) {
+	if r.idle == idle {
+		return
+	}
+	r.idle = idle
+	kind := sigActive
+	if idle {
+		kind = sigIdle
+	}
+	r.inst.forward(signal{kind: kind})
+}
+
+func (r *sourceRunner[T]) maybeWatermark() {
+	if r.pending > r.sent && (len(r.full) == 0 || time.Since(r.sentAt) >= r.inst.task.job.cfg.watermarkInterval) {
+		r.sendWatermark()
+	}
+}
+
+func (r *sourceRunner[T]) sendWatermark() {
+	if r.pending <= r.sent || r.pending == MaxWatermark {
+		return // the end of input is for finish to announce
+	}
+	r.sent, r.sentAt = r.pending, time.Now()
+	r.inst.forward(signal{kind: sigWatermark, ts: r.sent})
+}
+
+func (r *sourceRunner[T]) turnIdle(s *split[T]) {
+	if s.idle || s.finished {
+		return
+	}
+	s.idle = true
+	r.act(r.valve.input(s.index, signal{kind: sigIdle}))
+}
+
+// finishSplit forgets a split; if it comes back, it starts anew.
+func (r *sourceRunner[T]) finishSplit(name string) {
+	if s := r.splits[name]; s != nil {
+		delete(r.splits, name)
+		s.finished = true
+		r.act(r.valve.remove(s.index))
+	}
+}
