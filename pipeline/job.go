@@ -48,7 +48,7 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	// Operators outlive a cancelled ctx for as long as records flow out.
 	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	newBuilder(j, planOf(p)).build()
-	if err := j.open(); err != nil {
+	if err := j.open(ctx); err != nil {
 		j.cancel()
 		return nil, err
 	}
@@ -61,11 +61,11 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 
 // open opens all tasks at once, since opening may mean dialling a server, and
 // reports every failure.
-func (j *job) open() error {
+func (j *job) open(ctx context.Context) error {
 	errs := make([]error, len(j.tasks))
 	var wg sync.WaitGroup
 	for i, t := range j.tasks {
-		wg.Go(func() { errs[i] = t.openAll(j.ctx) })
+		wg.Go(func() { errs[i] = t.openAll(ctx) })
 	}
 	wg.Wait()
 	err := errors.Join(errs...)

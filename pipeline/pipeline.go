@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,7 +142,8 @@ func (p *Pipeline) check() {
 const maxMaxParallelism = 1 << 15
 
 func (p *Pipeline) mistake(where, format string, args ...any) {
-	p.mistakes = append(p.mistakes, &mistake{where, fmt.Sprintf(format, args...)})
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // several, joined
+	p.mistakes = append(p.mistakes, &mistake{where, text})
 }
 
 // Validate reports every mistake in the graph, each with the user's file and

@@ -10,7 +10,7 @@ import (
 // reads.
 type Sink[T any] interface {
 	// Open returns the writer of one subtask. An error stops the start of the
-	// job.
+	// job. ctx is for opening only; it may end while the job still runs.
 	Open(ctx context.Context, env *SinkEnv) (Writer[T], error)
 }
 

@@ -14,7 +14,8 @@ type Source[T any] interface {
 	// splits among themselves by a rule of the source that depends on nothing but
 	// env and the splits; [SourceEnv.Mine] is one.
 	//
-	// An error stops the start of the job.
+	// An error stops the start of the job. ctx is for opening only; it may end
+	// while the job still runs.
 	Open(ctx context.Context, env *SourceEnv) (Reader[T], error)
 }
 

@@ -104,7 +104,7 @@ func (r *sourceRunner[T]) publish() {
 			lowest = min(lowest, s.watermark)
 		}
 	}
-	r.group.publish(r.inst.task.subtask, lowest, r.sent, r.valve.idle || (r.heard && len(r.splits) == 0))
+	r.group.publish(r.inst.task.subtask, lowest, r.sent, r.valve.idle)
 }
 
 // ahead says whether a split is further than the drift bound allows.

@@ -187,7 +187,7 @@ func (r *sourceRunner[T]) poll() bool {
 			r.readerEnd = true
 			return true
 		}
-		r.take1(b)
+		r.takeIn(b)
 		r.maybeWatermark()
 		return true
 	default:
@@ -243,8 +243,8 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// take1 takes in one batch from the reader.
-func (r *sourceRunner[T]) take1(b *SourceBatch[T]) {
+// takeIn takes one batch from the reader.
+func (r *sourceRunner[T]) takeIn(b *SourceBatch[T]) {
 	for _, name := range b.added {
 		r.splitOf(name)
 	}
@@ -268,7 +268,8 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 	if s != nil {
 		return s
 	}
-	s = &split[T]{name: name, index: r.valve.add(), watermark: MinWatermark}
+	s = &split[T]{name: name, watermark: MinWatermark}
+	s.index, s.idle = r.valve.add()
 	if r.strategy.generator != nil {
 		s.generator = r.strategy.generator()
 		s.bounded, _ = s.generator.(*boundedDisorder)
@@ -301,9 +302,7 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 	for _, name := range b.finished {
 		r.finishSplit(name)
 	}
-	if len(r.splits) == 0 { // a subtask without splits must not hold time back
-		r.setIdle(true)
-	}
+	r.act(r.valve.empty()) // a subtask without splits must not hold time back
 	r.inst.flushOuts()
 	r.recycle(b)
 	r.publish()

@@ -296,15 +296,20 @@ func (in *instance) forward(s signal) {
 // and hands them to whatever is connected.
 type outlet[T any] struct {
 	buf   Records[T]
+	view  Records[T] // what emitBatch hands on; a field, so that it is not allocated
 	next  receiver[NoKey, T]
 	size  int
+	clear bool // values hold pointers
 	task  *task
 	count atomic.Int64
 }
 
 // newOutlet connects the receivers of an output.
 func newOutlet[T any](t *task, down []any) *outlet[T] {
-	return &outlet[T]{next: fanOut[T](down), size: t.job.cfg.batchSize, task: t}
+	return &outlet[T]{
+		next: fanOut[T](down), size: t.job.cfg.batchSize, task: t,
+		clear: hasPointers(reflect.TypeFor[T]()),
+	}
 }
 
 func fanOut[T any](down []any) receiver[NoKey, T] {
@@ -346,28 +351,26 @@ func (o *outlet[T]) emitBatch(values []T, times []int64) {
 	if len(values) == 0 {
 		return
 	}
-	o.count.Add(int64(len(values)))
-	if o.task.err != nil {
-		return
-	}
-	b := Records[T]{Values: values, Times: times}
-	o.next.process(&b)
+	o.view.Values, o.view.Times = values, times
+	o.handOn(&o.view)
 }
 
-// flush empties the buffer before it hands it on, so that an operator that is
-// called again from below finds nothing to emit twice.
 func (o *outlet[T]) flush() {
 	if len(o.buf.Values) == 0 {
 		return
 	}
-	b := o.buf
-	o.buf = Records[T]{}
+	o.handOn(&o.buf)
+	if o.clear { // a result must not be kept alive by a spare buffer
+		clear(o.buf.Values)
+	}
+	o.buf.Values, o.buf.Times = o.buf.Values[:0], o.buf.Times[:0]
+}
+
+func (o *outlet[T]) handOn(b *Records[T]) {
 	o.count.Add(int64(len(b.Values)))
 	if o.task.err == nil {
-		o.next.process(&b)
+		o.next.process(b)
 	}
-	clear(b.Values)
-	o.buf.Values, o.buf.Times = b.Values[:0], b.Times[:0]
 }
 
 func (o *outlet[T]) control(s signal) {

@@ -38,20 +38,32 @@ func newValve(channels int) *valve {
 	return v
 }
 
-// add returns the index of a new channel. One that joins before time has
-// started holds it back; one that joins later has no say until it has caught
-// up, since it may never have a record.
-func (v *valve) add() int {
-	c := valveChannel{watermark: MinWatermark, active: true, aligned: v.out == MinWatermark}
+// add returns the index of a new channel, and whether it starts idle. One that
+// joins before time has started is active and holds it back; one that joins
+// later starts idle, since it may never have a record.
+func (v *valve) add() (i int, idle bool) {
+	c := valveChannel{watermark: MinWatermark}
+	c.active = v.out == MinWatermark && !v.idle
+	c.aligned = c.active
 	v.live++
 	for i := range v.channels {
 		if v.channels[i].ended {
 			v.channels[i] = c
-			return i
+			return i, !c.active
 		}
 	}
 	v.channels = append(v.channels, c)
-	return len(v.channels) - 1
+	return len(v.channels) - 1, !c.active
+}
+
+// empty turns idle if there is no channel, and returns what the task has to
+// pass on, as input does.
+func (v *valve) empty() []signal {
+	v.actions = v.actions[:0]
+	if v.live == 0 {
+		v.setIdle(true)
+	}
+	return v.actions
 }
 
 // remove takes a channel out, though the others go on. It returns what the
@@ -119,6 +131,7 @@ func (v *valve) turnActive(c *valveChannel) {
 	c.active = true
 	c.aligned = c.watermark >= v.out
 	v.setIdle(false)
+	v.advance()
 }
 
 func (v *valve) end(c *valveChannel) {
