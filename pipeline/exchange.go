@@ -269,6 +269,9 @@ func (c *keyed[K, T]) sender(env *buildEnv, channels []channel) any {
 	s := &hashSender[K, T]{sender: newSender[K, T](env, channels), keyer: newKeyer(env, c.key)}
 	groups := env.task.job.cfg.maxParallelism
 	s.owner = make([]uint16, groups)
+	if groups&(groups-1) == 0 {
+		s.mask = uint64(groups - 1)
+	}
 	for g := range s.owner {
 		s.owner[g] = uint16(state.SubtaskOf(g, len(channels), groups))
 	}
@@ -294,39 +297,46 @@ func newKeyer[K comparable, T any](env *buildEnv, key func(T) K) *keyer[K, T] {
 
 // run returns the batch with its keys. It holds until the next run.
 func (k *keyer[K, T]) run(b *Records[T]) *Batch[K, T] {
+	n := len(b.Values)
+	if cap(k.out.Keys) < n {
+		k.out.Keys, k.out.Hashes = make([]K, n), make([]uint64, n)
+	}
 	out := &k.out
-	out.Values, out.Times = b.Values, b.Times
-	out.Keys, out.Hashes = out.Keys[:0], out.Hashes[:0]
-	for b.Cursor = 0; ; {
-		err := k.attempt(b)
+	out.Values, out.Times, out.Keys, out.Hashes = b.Values, b.Times, out.Keys[:n], out.Hashes[:n]
+	rejected := 0
+	for b.Cursor = 0; ; b.Cursor++ {
+		err := k.attempt(b, rejected)
 		if err == nil {
 			return out
 		}
-		k.reject(b, err)
+		k.reject(b, b.Cursor-rejected, err)
+		rejected++
 	}
 }
 
-func (k *keyer[K, T]) attempt(b *Records[T]) (err error) {
+// attempt computes the keys from the cursor on, as many places further ahead
+// as records were rejected before.
+func (k *keyer[K, T]) attempt(b *Records[T], rejected int) (err error) {
 	defer CatchPanic(&err)
+	values, keyOf, hashOf := b.Values, k.key, k.hash
 	keys, hashes := k.out.Keys, k.out.Hashes
-	for i := b.Cursor; i < len(b.Values); i++ {
+	for i := b.Cursor; i < len(values); i++ {
 		b.Cursor = i
-		key := k.key(b.Values[i])
-		keys, hashes = append(keys, key), append(hashes, k.hash(key))
-		k.out.Keys, k.out.Hashes = keys, hashes
+		key := keyOf(values[i])
+		keys[i-rejected], hashes[i-rejected] = key, hashOf(key)
 	}
 	return nil
 }
 
-// reject takes the record under the cursor out of a copy of the batch, since
-// the batch itself may have other readers.
-func (k *keyer[K, T]) reject(b *Records[T], err error) {
+// reject takes a record out of a copy of the batch, since the batch itself may
+// have other readers.
+func (k *keyer[K, T]) reject(b *Records[T], i int, err error) {
 	k.inst.reject(DeadLetter{Error: "key function: " + err.Error(), Time: b.Times[b.Cursor], Record: render(b.Values[b.Cursor])}, err)
-	n := len(k.out.Keys)
-	k.kept.Values = append(append(k.kept.Values[:0], k.out.Values[:n]...), k.out.Values[n+1:]...)
-	k.kept.Times = append(append(k.kept.Times[:0], k.out.Times[:n]...), k.out.Times[n+1:]...)
-	k.out.Values, k.out.Times = k.kept.Values, k.kept.Times
-	b.Cursor++
+	out := &k.out
+	k.kept.Values = append(append(k.kept.Values[:0], out.Values[:i]...), out.Values[i+1:]...)
+	k.kept.Times = append(append(k.kept.Times[:0], out.Times[:i]...), out.Times[i+1:]...)
+	out.Values, out.Times = k.kept.Values, k.kept.Times
+	out.Keys, out.Hashes = out.Keys[:len(out.Values)], out.Hashes[:len(out.Values)]
 }
 
 // keyChain adds keys within a chain: at parallelism 1 there is nowhere to send
@@ -344,22 +354,32 @@ type hashSender[K comparable, T any] struct {
 	*sender[K, T]
 	*keyer[K, T]
 	owner []uint16 // by key group
+	mask  uint64   // of the key groups, if their number is a power of two
 }
 
 func (s *hashSender[K, T]) process(b *Records[T]) {
 	batch := s.run(b)
-	groups := uint64(len(s.owner))
-	for i, hash := range batch.Hashes {
-		to := s.owner[hash%groups]
+	values, times, keys, hashes := batch.Values, batch.Times, batch.Keys, batch.Hashes
+	for i, hash := range hashes {
+		to := s.owner[s.group(hash)]
 		fill := s.fill[to]
-		fill.Values = append(fill.Values, batch.Values[i])
-		fill.Times = append(fill.Times, batch.Times[i])
-		fill.Keys = append(fill.Keys, batch.Keys[i])
+		fill.Values = append(fill.Values, values[i])
+		fill.Times = append(fill.Times, times[i])
+		fill.Keys = append(fill.Keys, keys[i])
 		fill.Hashes = append(fill.Hashes, hash)
 		if len(fill.Values) >= s.size {
 			s.flushTo(int(to))
 		}
 	}
+}
+
+// group is state.KeyGroup without its division, for the usual numbers of key
+// groups.
+func (s *hashSender[K, T]) group(hash uint64) uint64 {
+	if s.mask > 0 {
+		return hash & s.mask
+	}
+	return hash % uint64(len(s.owner))
 }
 
 // hasPointers says whether values of a type keep other memory alive.

@@ -7,7 +7,8 @@ import (
 
 // Metrics are the named figures of one subtask of an operator. Figures are
 // made once, while opening, and then updated without a lock; reading them is
-// safe from any goroutine.
+// safe from any goroutine. The zero value is ready, for a test that opens a
+// source or sink by itself.
 type Metrics struct {
 	mu       sync.Mutex
 	counters map[string]*Counter
@@ -28,21 +29,24 @@ func newMetrics() *Metrics {
 func (m *Metrics) Counter(name string) *Counter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return figure(m.counters, name)
+	return figure(&m.counters, name)
 }
 
 // Gauge returns the gauge of that name, made at the first call.
 func (m *Metrics) Gauge(name string) *Gauge {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return figure(m.gauges, name)
+	return figure(&m.gauges, name)
 }
 
-func figure[F any](all map[string]*F, name string) *F {
-	f := all[name]
+func figure[F any](all *map[string]*F, name string) *F {
+	f := (*all)[name]
 	if f == nil {
 		f = new(F)
-		all[name] = f
+		if *all == nil {
+			*all = map[string]*F{}
+		}
+		(*all)[name] = f
 	}
 	return f
 }

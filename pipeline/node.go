@@ -167,7 +167,12 @@ func callSite() string {
 const module = "github.com/millrace/millrace/"
 
 func inLibrary(function string) bool {
-	return strings.HasPrefix(function, module+"pipeline.") || strings.HasPrefix(function, module+"operators.")
+	for _, room := range []string{"pipeline.", "pipeline/pipelinetest.", "operators."} {
+		if strings.HasPrefix(function, module+room) {
+			return true
+		}
+	}
+	return false
 }
 
 // shortPath keeps a file's folder and name, which is what one looks for.

@@ -38,7 +38,10 @@ func (g *sourceGroup) publish(subtask int, lowest, watermark int64, idle bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := &g.subtasks[subtask]
-	p.lowest, p.watermark = lowest, watermark
+	p.lowest = lowest
+	if !idle || !p.idle { // an idle advance counts from where it began
+		p.watermark = watermark
+	}
 	if idle && !p.idle {
 		p.idleSince = time.Now()
 	}
@@ -155,6 +158,27 @@ func (r *sourceRunner[T]) handleHeld(s *split[T]) {
 	r.handle(b)
 }
 
+// lastHeld returns the last batch that is held of a split, or nil. What the
+// reader says of the split after that batch must wait for it.
+func (r *sourceRunner[T]) lastHeld(name string) *SourceBatch[T] {
+	s := r.splits[name]
+	if s == nil || len(s.held) == 0 {
+		return nil
+	}
+	return s.held[len(s.held)-1]
+}
+
+// finishRead finishes the splits that have nothing held once the reader has
+// ended, or those that have would wait for them for ever.
+func (r *sourceRunner[T]) finishRead() {
+	for name, s := range r.splits {
+		if len(s.held) == 0 {
+			r.finishSplit(name)
+		}
+	}
+	r.publish()
+}
+
 // releaseAll handles every held batch, when the job drains.
 func (r *sourceRunner[T]) releaseAll() {
 	for _, s := range r.splits {
@@ -239,6 +263,9 @@ func (r *sourceRunner[T]) tick(now time.Time) {
 // advanceIdle moves time on by the clock while all splits are idle.
 func (r *sourceRunner[T]) advanceIdle(now time.Time) {
 	since, base, ok := r.group.allIdle()
+	if !ok && r.valve.idle {
+		r.setIdle(true) // after an advance that a record elsewhere has ended
+	}
 	if !ok || now.Sub(since) < r.strategy.advance {
 		return
 	}

@@ -128,6 +128,9 @@ func (r *sourceRunner[T]) read() {
 	defer r.inst.task.wake()
 	defer close(r.full)
 	for {
+		if r.readErr = r.readCtx.Err(); r.readErr != nil {
+			return
+		}
 		b := r.take()
 		err := r.readOnce(b)
 		if len(b.Values)+len(b.Rejected)+len(b.added)+len(b.idle)+len(b.finished) > 0 || err == nil {
@@ -221,6 +224,7 @@ func (r *sourceRunner[T]) finish() bool {
 	}
 	if drained && !isClosed(j.stopping) {
 		if r.anyHeld() && !isClosed(j.draining) {
+			r.finishRead()
 			r.sendWatermark()
 			return false // until the other splits have caught up
 		}
@@ -281,25 +285,34 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 
 // handle processes a batch whose turn it is, and gives its memory back.
 func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
-	if len(b.Values) > 0 {
-		s := r.splits[b.Split]
+	if s := r.splits[b.Split]; len(b.Values) > 0 || r.movesTime(s, b) {
 		s.quiet = 0
 		if s.idle {
 			s.idle = false
 			r.act(r.valve.input(s.index, signal{kind: sigActive}))
 		}
 		r.setTimes(b)
-		r.inst.in.Add(int64(len(b.Values)))
+		r.inst.seen += int64(len(b.Values))
 		r.emit(s, b)
-		s.position = b.Position
+		if b.Position != nil {
+			s.position = b.Position
+		}
 	}
 	for _, d := range b.Rejected {
 		r.inst.reject(d, errors.New(d.Error))
 	}
 	for _, name := range b.idle {
+		if last := r.lastHeld(name); last != nil {
+			last.IdleSplit(name)
+			continue
+		}
 		r.turnIdle(r.splitOf(name))
 	}
 	for _, name := range b.finished {
+		if last := r.lastHeld(name); last != nil {
+			last.FinishSplit(name)
+			continue
+		}
 		r.finishSplit(name)
 	}
 	r.act(r.valve.empty()) // a subtask without splits must not hold time back
@@ -308,11 +321,18 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 	r.publish()
 }
 
+// movesTime says whether a batch brings a new watermark that the source knows,
+// which it may do without any record.
+func (r *sourceRunner[T]) movesTime(s *split[T], b *SourceBatch[T]) bool {
+	return s != nil && r.strategy.fromSplit && b.Watermark > s.watermark
+}
+
 // setTimes gives every record its event time, and rejects those whose
 // timestamp function fails or that are out of range.
 func (r *sourceRunner[T]) setTimes(b *SourceBatch[T]) {
 	f := r.strategy.timestamp
 	switch {
+	case len(b.Values) == 0: // only a watermark
 	case f != nil:
 		b.Times = b.Times[:0]
 		for from := 0; from < len(b.Values); {

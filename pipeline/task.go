@@ -63,7 +63,8 @@ type instance struct {
 	claimed   map[string]bool
 	errs      []error // found while opening
 	metrics   *Metrics
-	in        atomic.Int64
+	seen      int64        // records taken in, as the task counts them
+	in        atomic.Int64 // and as others may read it
 	rejected  atomic.Int64
 	watermark atomic.Int64
 }
@@ -72,6 +73,7 @@ type instance struct {
 type out interface {
 	flush()
 	control(signal)
+	publish()
 	emitted() int64
 }
 
@@ -114,6 +116,7 @@ func (t *task) signal(index int, s signal) {
 
 // run is the life of a task once its operators are open.
 func (t *task) run() error {
+	defer t.publish()
 	t.lingerAt = time.Now()
 	if len(t.inputs) == 0 { // a subtask that no channel leads to
 		t.entry(signal{kind: sigWatermark, ts: MaxWatermark})
@@ -184,7 +187,19 @@ func (t *task) idle() {
 	}
 }
 
+// publish makes the counts of the task's operators visible. An atomic addition
+// for every batch and operator would cost as much as a trivial operator does.
+func (t *task) publish() {
+	for _, in := range t.instances {
+		in.in.Store(in.seen)
+		for _, o := range in.outs {
+			o.publish()
+		}
+	}
+}
+
 func (t *task) flush() {
+	t.publish()
 	for _, f := range t.senders {
 		f.flush()
 	}
@@ -301,7 +316,8 @@ type outlet[T any] struct {
 	size  int
 	clear bool // values hold pointers
 	task  *task
-	count atomic.Int64
+	sent  int64        // records handed on, as the task counts them
+	count atomic.Int64 // and as others may read it
 }
 
 // newOutlet connects the receivers of an output.
@@ -367,7 +383,7 @@ func (o *outlet[T]) flush() {
 }
 
 func (o *outlet[T]) handOn(b *Records[T]) {
-	o.count.Add(int64(len(b.Values)))
+	o.sent += int64(len(b.Values))
 	if o.task.err == nil {
 		o.next.process(b)
 	}
@@ -378,6 +394,7 @@ func (o *outlet[T]) control(s signal) {
 	o.next.control(s)
 }
 
+func (o *outlet[T]) publish()       { o.count.Store(o.sent) }
 func (o *outlet[T]) emitted() int64 { return o.count.Load() }
 
 // connect makes the outlets of an instance; Out is the type of its main
@@ -411,6 +428,7 @@ type unclaimed struct{ down []any }
 
 func (*unclaimed) flush()         {}
 func (*unclaimed) control(signal) {}
+func (*unclaimed) publish()       {}
 func (*unclaimed) emitted() int64 { return 0 }
 
 // sideOutlet claims a side output. It returns nil where nobody consumes it,

@@ -43,6 +43,11 @@ func (v *Value[K, V]) Set(val V) {
 // Clear forgets the current key.
 func (v *Value[K, V]) Clear() { v.t.delete(v.b.key, v.b.hash) }
 
+// Prefetch makes the look-ups of keys with these hashes cheaper, those of the
+// batch in hand. It changes nothing, and is worth calling for a whole batch
+// only, by an operator that is a pipeline.BatchProcessor.
+func (v *Value[K, V]) Prefetch(hashes []uint64) { v.t.prefetch(hashes) }
+
 // Len returns the number of keys that have a value.
 func (v *Value[K, V]) Len() int { return v.t.entries }
 

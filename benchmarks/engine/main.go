@@ -1,0 +1,157 @@
+// Command engine measures what the engine costs beside the same work written
+// by hand, both in one run, and says of every goal whether it is met.
+//
+//	go run ./benchmarks/engine [-rounds 9] [-json FILE]
+//
+// The two sides of a comparison take turns, so that a machine that slows down
+// slows both; the ratio quoted is the median of the rounds' ratios. Costs are
+// processor time of the whole process, all goroutines and the collector
+// included, since wall time would hide what runs on another core.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// comparison is one goal: ours against theirs, in nanoseconds per record.
+type comparison struct {
+	Name string `json:"name"`
+	Goal string `json:"goal"`
+	// Ours and Theirs are medians over the rounds, in ns of processor time per
+	// record (and per operator for the chain).
+	Ours   float64 `json:"ours_ns"`
+	Theirs float64 `json:"by_hand_ns"`
+	// Ratio is the median of the rounds' ratios; Low and High are its quartiles.
+	Ratio float64 `json:"ratio"`
+	Low   float64 `json:"ratio_low"`
+	High  float64 `json:"ratio_high"`
+	Met   bool    `json:"met"`
+}
+
+// report is the JSON form of a run.
+type report struct {
+	Go          string       `json:"go"`
+	OS          string       `json:"os"`
+	Arch        string       `json:"arch"`
+	Cores       int          `json:"cores"`
+	Commit      string       `json:"commit,omitempty"`
+	When        time.Time    `json:"when"`
+	Rounds      int          `json:"rounds"`
+	Comparisons []comparison `json:"comparisons"`
+}
+
+func main() {
+	rounds := flag.Int("rounds", 9, "how often each side of a comparison runs")
+	out := flag.String("json", "", "file to write the results to")
+	flag.Parse()
+	if *rounds < 1 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "engine: -rounds must be at least 1, and there are no arguments")
+		os.Exit(2)
+	}
+	r := report{
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
+		Commit: commit(), When: time.Now().UTC(), Rounds: *rounds,
+	}
+	for _, b := range benches() {
+		fmt.Fprintf(os.Stderr, "%s …\n", b.name)
+		r.Comparisons = append(r.Comparisons, b.compare(*rounds))
+	}
+	print(r)
+	if *out == "" {
+		return
+	}
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err == nil {
+		err = os.WriteFile(*out, append(raw, '\n'), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "engine: write results:", err)
+		os.Exit(1)
+	}
+}
+
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+func print(r report) {
+	fmt.Printf("%s %s/%s, %d cores, %d rounds; processor time per record, medians\n\n", r.Go, r.OS, r.Arch, r.Cores, r.Rounds)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "what\tmillrace\tby hand\tratio\tquartiles\tgoal\t")
+	for _, c := range r.Comparisons {
+		verdict := "met"
+		if !c.Met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%.1f ns\t%.1f ns\t%.2f\t%.2f–%.2f\t%s\t%s\n", c.Name, c.Ours, c.Theirs, c.Ratio, c.Low, c.High, c.Goal, verdict)
+	}
+	w.Flush()
+}
+
+// bench is one comparison to be made. Both sides return what they cost in ns
+// per record, and a checksum that must agree.
+type bench struct {
+	name         string
+	goal         string
+	met          func(ours, theirs, ratio float64) bool
+	ours, theirs func() (ns float64, checksum int64)
+}
+
+func (b bench) compare(rounds int) comparison {
+	b.ours() // warm up
+	b.theirs()
+	var ours, theirs, ratios []float64
+	for range rounds {
+		o, sum := b.ours()
+		t, want := b.theirs()
+		if sum != want {
+			panic(fmt.Sprintf("%s: millrace computes %d, the hand-written loop %d", b.name, sum, want))
+		}
+		ours, theirs, ratios = append(ours, o), append(theirs, t), append(ratios, o/t)
+	}
+	c := comparison{
+		Name: b.name, Goal: b.goal, Ours: quantile(ours, 0.5), Theirs: quantile(theirs, 0.5),
+		Ratio: quantile(ratios, 0.5), Low: quantile(ratios, 0.25), High: quantile(ratios, 0.75),
+	}
+	c.Met = b.met(c.Ours, c.Theirs, c.Ratio)
+	return c
+}
+
+func quantile(values []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return s[int(q*float64(len(s)-1)+0.5)]
+}
+
+// measure returns the processor time of f in nanoseconds.
+func measure(f func()) float64 {
+	runtime.GC()
+	before := cpu()
+	f()
+	return float64(cpu() - before)
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
