@@ -70,7 +70,9 @@ type fatalError struct{ err error }
 func (e *fatalError) Error() string { return e.err.Error() }
 func (e *fatalError) Unwrap() error { return e.err }
 
-func isFatal(err error) bool {
+// IsFatal says whether err was marked by [Fatal]. A sink that rejects records
+// on an error of user code asks it first.
+func IsFatal(err error) bool {
 	var f *fatalError
 	return errors.As(err, &f)
 }

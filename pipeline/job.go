@@ -80,13 +80,14 @@ func (j *job) open(ctx context.Context) error {
 	return err
 }
 
+// runTask reports a failure before it closes the operators, since closing may
+// take time that the other tasks should not spend on a lost cause.
 func (j *job) runTask(t *task) {
 	defer j.running.Done()
-	err := t.guardedRun()
-	if cerr := t.closeAll(); err == nil {
-		err = cerr
+	if err := t.guardedRun(); err != nil {
+		j.fail(err)
 	}
-	if err != nil {
+	if err := t.closeAll(); err != nil {
 		j.fail(err)
 	}
 }

@@ -108,6 +108,11 @@ func (b *SourceBatch[T]) IdleSplit(name string) { b.idle = append(b.idle, name) 
 // no longer. It takes effect after the batch's records.
 func (b *SourceBatch[T]) FinishSplit(name string) { b.finished = append(b.finished, name) }
 
+// News returns the splits that were announced, turned idle and finished with
+// this batch, for who reads a [Reader] without the engine: a test, or a source
+// around another. The slices are the batch's own.
+func (b *SourceBatch[T]) News() (added, idle, finished []string) { return b.added, b.idle, b.finished }
+
 // Reset empties the batch and keeps its memory.
 func (b *SourceBatch[T]) Reset() {
 	clear(b.Values) // a record must not be kept alive by a spare batch

@@ -386,11 +386,10 @@ func (r *sourceRunner[T]) rejectAt(b *SourceBatch[T], i int, text string, err er
 	}
 	in := r.inst
 	d.Operator, d.Subtask = in.node.name, in.task.subtask
-	if in.dead == nil || isFatal(err) {
+	if in.dead == nil || IsFatal(err) {
 		in.task.fail(in.failure(d.Record, err))
 	} else {
-		in.rejected.Add(1)
-		in.dead.emit(d, d.Time)
+		in.letter(d)
 	}
 	b.Values = slices.Delete(b.Values, i, i+1)
 }

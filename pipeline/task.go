@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -231,8 +232,7 @@ func (t *task) openAll(ctx context.Context) error {
 	for i := len(t.instances) - 1; i >= 0; i-- {
 		in := t.instances[i]
 		if err := in.opened(ctx); err != nil {
-			t.closeFrom(i + 1)
-			return in.failure("", fmt.Errorf("open: %w", err))
+			return errors.Join(in.failure("", fmt.Errorf("open: %w", err)), t.closeFrom(i+1))
 		}
 	}
 	return nil
@@ -278,7 +278,7 @@ func (in *instance) logger() *slog.Logger {
 // reject sends a letter to the dead-letter output, or stops the job.
 func (in *instance) reject(d DeadLetter, err error) {
 	d.Operator, d.Subtask = in.node.name, in.task.subtask
-	if in.dead == nil || isFatal(err) {
+	if in.dead == nil || IsFatal(err) {
 		record := d.Record
 		if d.Split != "" {
 			record = fmt.Sprintf("%s:%d %q", d.Split, d.Offset, cut(string(d.Raw), 256))
@@ -286,8 +286,18 @@ func (in *instance) reject(d DeadLetter, err error) {
 		in.task.fail(in.failure(record, err))
 		return
 	}
+	in.letter(d)
+}
+
+// letter sends a dead letter on. One without an event time gets the first that
+// is not late, so that windows over dead letters count it.
+func (in *instance) letter(d DeadLetter) {
 	in.rejected.Add(1)
-	in.dead.emit(d, d.Time)
+	ts := d.Time
+	if ts == 0 {
+		ts = max(ts, afterWatermark(in.watermark.Load()))
+	}
+	in.dead.emit(d, ts)
 }
 
 // flushOuts sends on what the operator has emitted.
