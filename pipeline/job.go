@@ -175,10 +175,14 @@ type builder struct {
 	plan     *plan
 	tasks    map[*node][]*task
 	channels map[*edge][][]channel // by upstream subtask, then target
+	uniforms map[*node]bool
 }
 
 func newBuilder(j *job, pl *plan) *builder {
-	return &builder{job: j, plan: pl, tasks: map[*node][]*task{}, channels: map[*edge][][]channel{}}
+	return &builder{
+		job: j, plan: pl, tasks: map[*node][]*task{},
+		channels: map[*edge][][]channel{}, uniforms: map[*node]bool{},
+	}
 }
 
 func (b *builder) build() {
@@ -254,12 +258,36 @@ func (b *builder) channelsOf(e *edge) [][]channel {
 
 // attach connects the channels that lead to a task with its head's entries.
 func (b *builder) attach(t *task, head *instance) {
-	for _, e := range head.node.in {
+	var groups []int // of the inputs, see valve.awaited
+	for i, e := range head.node.in {
+		group := 0
+		if b.uniform(e.from) {
+			group = i + 1
+		}
 		for _, row := range b.channelsOf(e) {
 			if c := row[t.subtask]; c != nil {
 				t.inputs = append(t.inputs, c.attach(t, len(t.inputs), head.entries[e.input]))
+				groups = append(groups, group)
 			}
 		}
 	}
 	t.valve = newValve(max(len(t.inputs), 1))
+	for i, g := range groups {
+		t.valve.channels[i].group = g
+	}
+}
+
+// uniform says whether all subtasks of a node get the same signals: because
+// every exchange that leads to it, or to the nodes it is chained to, reaches all
+// subtasks from each.
+func (b *builder) uniform(n *node) bool {
+	if u, known := b.uniforms[n]; known {
+		return u
+	}
+	u := n.kind != kindSource
+	for _, e := range n.in {
+		u = u && (e.conn.kind() != "forward" || b.uniform(e.from))
+	}
+	b.uniforms[n] = u
+	return u
 }

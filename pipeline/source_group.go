@@ -221,6 +221,9 @@ func (r *sourceRunner[T]) interval() time.Duration {
 	if r.strategy.idle > 0 {
 		steps = append(steps, max(r.strategy.idle/4, time.Millisecond))
 	}
+	if r.last != nil {
+		steps = append(steps, lastSplitGrace/4)
+	}
 	shortest := time.Duration(0)
 	for _, d := range steps {
 		if shortest == 0 || d < shortest {
@@ -244,6 +247,12 @@ func (r *sourceRunner[T]) tick(now time.Time) {
 	// brought meanwhile, so a step counts at most twice its length.
 	elapsed := min(now.Sub(r.ticked), 2*r.interval())
 	r.ticked = now
+	if r.last != nil {
+		if r.last.quiet += elapsed; r.last.quiet >= lastSplitGrace {
+			r.forgetLast()
+			r.publish()
+		}
+	}
 	if r.strategy.idle > 0 {
 		for _, s := range r.splits {
 			if s.idle || s.paused {

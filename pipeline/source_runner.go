@@ -30,9 +30,10 @@ type sourceRunner[T any] struct {
 	started bool
 
 	splits    map[string]*split[T]
-	valve     *valve // of the splits, rules 1 and 2
-	pending   int64  // the watermark to be sent
-	sent      int64  // the watermark that was sent
+	last      *split[T] // finished, and the last one there was: see finishSplit
+	valve     *valve    // of the splits, rules 1 and 2
+	pending   int64     // the watermark to be sent
+	sent      int64     // the watermark that was sent
 	sentAt    time.Time
 	idle      bool // the last status that was sent
 	heard     bool // the reader has said something
@@ -315,6 +316,9 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 		}
 		r.finishSplit(name)
 	}
+	if len(r.splits) > 0 {
+		r.forgetLast()
+	}
 	r.act(r.valve.empty()) // a subtask without splits must not hold time back
 	r.inst.flushOuts()
 	r.recycle(b)
@@ -489,10 +493,34 @@ func (r *sourceRunner[T]) turnIdle(s *split[T]) {
 }
 
 // finishSplit forgets a split; if it comes back, it starts anew.
+//
+// The last one keeps its say for a while, since a bounded source is about to
+// end. Were the subtask idle in between, windows that the end of input is to
+// fire would count as those of an idle source, which nobody waits for: other
+// inputs might move time past them.
 func (r *sourceRunner[T]) finishSplit(name string) {
-	if s := r.splits[name]; s != nil {
-		delete(r.splits, name)
-		s.finished = true
+	s := r.splits[name]
+	if s == nil {
+		return
+	}
+	delete(r.splits, name)
+	s.finished = true
+	if len(r.splits) == 0 && !s.idle {
+		r.last, s.quiet = s, 0
+		return
+	}
+	r.act(r.valve.remove(s.index))
+}
+
+// lastSplitGrace is how long a source that finished its last split may take to
+// say that it has ended.
+const lastSplitGrace = time.Second
+
+// forgetLast takes the last split's say away, when the source has gone on
+// without it.
+func (r *sourceRunner[T]) forgetLast() {
+	if s := r.last; s != nil {
+		r.last = nil
 		r.act(r.valve.remove(s.index))
 	}
 }

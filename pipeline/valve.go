@@ -24,6 +24,7 @@ type valve struct {
 
 type valveChannel struct {
 	watermark int64
+	group     int // channels that turn idle and active together; 0 is none
 	active    bool
 	aligned   bool
 	ended     bool // drained: no longer part of anything
@@ -109,7 +110,7 @@ func (v *valve) turnIdle(c *valveChannel) {
 	if !c.active || c.stopped {
 		return
 	}
-	pinned := c.watermark <= v.out
+	pinned := v.pinned(c)
 	c.active, c.aligned = false, false
 	if v.anyActive() {
 		v.advance()
@@ -122,6 +123,40 @@ func (v *valve) turnIdle(c *valveChannel) {
 		v.send(v.largest())
 	}
 	v.setIdle(true)
+}
+
+// pinned says whether a channel, or one that it turns idle with, is among those
+// that hold time back.
+func (v *valve) pinned(c *valveChannel) bool {
+	for i := range v.channels {
+		if o := &v.channels[i]; o.together(c) && o.watermark <= v.out {
+			return true
+		}
+	}
+	return c.watermark <= v.out
+}
+
+func (c *valveChannel) together(o *valveChannel) bool {
+	return c.group != 0 && c.group == o.group && !c.ended
+}
+
+// awaited says whether an idle channel is about to turn active, because one of
+// its group has.
+//
+// A group are the channels from the subtasks of one operator which all get the
+// same signals. When its inputs become active again, each subtask fires its
+// timers and says so in its own time. If the fastest could move time before
+// the others have spoken, their results would be late.
+func (v *valve) awaited(c *valveChannel) bool {
+	if c.active || c.ended {
+		return false
+	}
+	for i := range v.channels {
+		if o := &v.channels[i]; o.active && o.together(c) {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *valve) turnActive(c *valveChannel) {
@@ -183,7 +218,7 @@ func (v *valve) lastEnd() {
 func (v *valve) advance() {
 	lowest, any := int64(MaxWatermark), false
 	for i := range v.channels {
-		if c := &v.channels[i]; c.active && c.aligned {
+		if c := &v.channels[i]; c.active && c.aligned || v.awaited(c) {
 			lowest, any = min(lowest, c.watermark), true
 		}
 	}

@@ -103,7 +103,9 @@ func print(r report) {
 		}
 		fmt.Fprintf(w, "%s\t%.1f ns\t%.1f ns\t%.2f\t%.2f–%.2f\t%s\t%s\n", c.Name, c.Ours, c.Theirs, c.Ratio, c.Low, c.High, c.Goal, verdict)
 	}
-	w.Flush()
+	if err := w.Flush(); err != nil {
+		fmt.Fprintln(os.Stderr, "engine: print:", err)
+	}
 }
 
 // bench is one comparison to be made. Both sides return what they cost in ns

@@ -1,0 +1,6 @@
+//go:build race
+
+package main
+
+// raceEnabled says that everything is several times slower.
+const raceEnabled = true
