@@ -14,15 +14,15 @@ import (
 // pane: so windows chain, and a result that is late is late as well for the
 // operators behind, which can allow for that in turn.
 type Result[K comparable, R any] struct {
-	Key    K
-	Window window.Window
-	Value  R
+	Key    K             `json:"key"`
+	Window window.Window `json:"window"`
+	Value  R             `json:"value"`
 
 	// Pane says which of the window's results this is. Without early triggers
 	// and allowed lateness there is one for each window, and it is final. If
 	// Pane.Tombstone is set, Value is the zero value, and the earlier results
 	// of this key and window no longer stand.
-	Pane window.Pane
+	Pane window.Pane `json:"pane"`
 }
 
 // String renders the result in one line.

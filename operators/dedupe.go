@@ -20,9 +20,9 @@ import (
 // A record is a duplicate if a record with the same id was let through whose
 // event time is no further away than the horizon, before or after. A duplicate
 // does not prolong that, so an id that keeps coming is let through once every
-// horizon. What is a duplicate is decided by the event times of records and
-// the order they arrive in, and not by how fast they are read, how they are
-// batched, or when watermarks come. [DuplicatesTo] keeps the duplicates.
+// horizon. Of records that are not late, the event times and the order of
+// arrival decide which are duplicates, and not how fast they are read, how they
+// are batched, or when watermarks come. [DuplicatesTo] keeps the duplicates.
 //
 // An id is forgotten once the watermark has passed its record by the horizon,
 // when nothing but late records could still repeat it. [AllowedLateness] keeps

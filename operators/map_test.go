@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -185,11 +184,12 @@ func TestFlatMapExpands(t *testing.T) {
 			t.Errorf("batches of %d: %d results and %d letters, want 1500 and 2", size, len(results.got), len(dead.got))
 		}
 		for i, g := range results.got {
-			if want := int64(1000); i >= 500 {
+			want := int64(1000)
+			if i >= 500 {
 				want = 2000
-				if g.Time != want {
-					t.Fatalf("result %d has time %d, want %d", i, g.Time, want)
-				}
+			}
+			if g.Time != want {
+				t.Fatalf("result %d has time %d, want %d", i, g.Time, want)
 			}
 		}
 	}
@@ -284,23 +284,6 @@ func chain(p *pipeline.Pipeline, n, ops int, look func(int)) {
 		}
 	}
 	pipeline.To(s, "out", &counting{})
-}
-
-func TestTransformsDoNotAllocate(t *testing.T) {
-	const n = 1_000_000
-	p := pipeline.New(pipeline.DefaultParallelism(1))
-	var mallocs []uint64
-	chain(p, n, 5, func(int) {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		mallocs = append(mallocs, m.Mallocs)
-	})
-	if err := p.Run(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	if got := mallocs[1] - mallocs[0]; got > n/2/256/4 {
-		t.Errorf("%d allocations for %d records", got, n/2)
-	}
 }
 
 // BenchmarkChain shows the cost of an operator by the difference between

@@ -30,7 +30,7 @@ type sourceRunner[T any] struct {
 	started bool
 
 	splits    map[string]*split[T]
-	last      *split[T] // finished, and the last one there was: see finishSplit
+	last      *split[T] // the last one there was, or none, while it still counts: see finishSplit
 	valve     *valve    // of the splits, rules 1 and 2
 	pending   int64     // the watermark to be sent
 	sent      int64     // the watermark that was sent
@@ -286,16 +286,11 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 
 // handle processes a batch whose turn it is, and gives its memory back.
 func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
-	if s := r.splits[b.Split]; len(b.Values) > 0 || r.movesTime(s, b) {
-		s.quiet = 0
-		if s.idle {
-			s.idle = false
-			r.act(r.valve.input(s.index, signal{kind: sigActive}))
+	if s := r.splits[b.Split]; s != nil {
+		if len(b.Values) > 0 || r.movesTime(s, b) {
+			r.records(s, b)
 		}
-		r.setTimes(b)
-		r.inst.seen += int64(len(b.Values))
-		r.emit(s, b)
-		if b.Position != nil {
+		if b.Position != nil { // also behind records that were all rejected
 			s.position = b.Position
 		}
 	}
@@ -316,13 +311,28 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 		}
 		r.finishSplit(name)
 	}
-	if len(r.splits) > 0 {
+	switch {
+	case len(r.splits) > 0:
 		r.forgetLast()
+	case r.last == nil && !r.valve.idle: // there was none to begin with
+		r.last = &split[T]{}
+		r.last.index, _ = r.valve.add()
 	}
-	r.act(r.valve.empty()) // a subtask without splits must not hold time back
 	r.inst.flushOuts()
 	r.recycle(b)
 	r.publish()
+}
+
+// records hands on the records of a batch.
+func (r *sourceRunner[T]) records(s *split[T], b *SourceBatch[T]) {
+	s.quiet = 0
+	if s.idle {
+		s.idle = false
+		r.act(r.valve.input(s.index, signal{kind: sigActive}))
+	}
+	r.setTimes(b)
+	r.inst.seen += int64(len(b.Values))
+	r.emit(s, b)
 }
 
 // movesTime says whether a batch brings a new watermark that the source knows,
@@ -494,10 +504,11 @@ func (r *sourceRunner[T]) turnIdle(s *split[T]) {
 
 // finishSplit forgets a split; if it comes back, it starts anew.
 //
-// The last one keeps its say for a while, since a bounded source is about to
-// end. Were the subtask idle in between, windows that the end of input is to
-// fire would count as those of an idle source, which nobody waits for: other
-// inputs might move time past them.
+// A subtask without splits must not hold time back. But the last one keeps its
+// say for a while, since a bounded source is about to end. Were the subtask idle
+// in between, windows that the end of input is to fire would count as those of
+// an idle source, which nobody waits for: other inputs might move time past
+// them. The same goes for a subtask that has no splits from the start.
 func (r *sourceRunner[T]) finishSplit(name string) {
 	s := r.splits[name]
 	if s == nil {

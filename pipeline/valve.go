@@ -57,16 +57,6 @@ func (v *valve) add() (i int, idle bool) {
 	return len(v.channels) - 1, !c.active
 }
 
-// empty turns idle if there is no channel, and returns what the task has to
-// pass on, as input does.
-func (v *valve) empty() []signal {
-	v.actions = v.actions[:0]
-	if v.live == 0 {
-		v.setIdle(true)
-	}
-	return v.actions
-}
-
 // remove takes a channel out, though the others go on. It returns what the
 // task has to pass on, as input does.
 func (v *valve) remove(i int) []signal {
@@ -222,15 +212,27 @@ func (v *valve) advance() {
 			lowest, any = min(lowest, c.watermark), true
 		}
 	}
-	if any {
+	if any && (lowest < MaxWatermark || !v.idleLeft()) {
 		v.send(lowest)
 	}
+}
+
+// idleLeft says whether a channel is idle that may come back. The end of all
+// others is not its end: if it made the watermark MaxWatermark, whatever the
+// channel brings then would be late.
+func (v *valve) idleLeft() bool {
+	for i := range v.channels {
+		if c := &v.channels[i]; !c.ended && !c.active && c.watermark < MaxWatermark {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *valve) largest() int64 {
 	largest := int64(MinWatermark)
 	for i := range v.channels {
-		if c := &v.channels[i]; !c.ended {
+		if c := &v.channels[i]; !c.ended && (c.watermark < MaxWatermark || !v.idleLeft()) {
 			largest = max(largest, c.watermark)
 		}
 	}

@@ -31,23 +31,37 @@ func (t Timing) String() string {
 	return "late"
 }
 
+// MarshalText gives the name, for JSON and logs.
+func (t Timing) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what MarshalText gives.
+func (t *Timing) UnmarshalText(text []byte) error {
+	for _, known := range []Timing{EarlyPane, OnTimePane, LatePane} {
+		if string(text) == known.String() {
+			*t = known
+			return nil
+		}
+	}
+	return fmt.Errorf("pane timing %q is not early, on time or late", text)
+}
+
 // Pane describes one of the results of a window.
 type Pane struct {
-	Timing Timing
+	Timing Timing `json:"timing"`
 
 	// Index counts the panes of the window from zero.
-	Index int
+	Index int `json:"index"`
 
 	// Final says that no other pane of this window follows. A window may end
 	// without one: when its allowed lateness is over there need be nothing new
 	// to give. The on time pane is final when no lateness is allowed, however
 	// far ahead the watermark is, so that it does not depend on how often
 	// watermarks come.
-	Final bool
+	Final bool `json:"final"`
 
 	// Tombstone says that the pane holds nothing and takes the earlier results
 	// of these bounds back: their session is now part of a larger one.
-	Tombstone bool
+	Tombstone bool `json:"tombstone,omitempty"`
 }
 
 // String returns the pane as in "early #0" or "on time #1 final".

@@ -14,7 +14,8 @@ import (
 // input" as watermarks; a record at math.MaxInt64, which no half-open window
 // could contain, is treated as one a millisecond earlier.
 type Window struct {
-	Start, End int64
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
 }
 
 // MaxTimestamp returns the largest event time in w, which is also the event

@@ -15,8 +15,9 @@ import (
 // disagree about what happened; and by which watermark an operator behind an
 // exchange judges depends on how batches interleave. So one operator judges
 // beside the source, where the watermark is that of the very record, whatever
-// batch size and parallelism are: later operators see the same watermark or an
-// older one, and refuse nothing that passed here.
+// the batch size, and for a single file whatever the parallelism: operators
+// behind see the same watermark or an older one, and refuse nothing that passed
+// here.
 //
 // With an allowed lateness, events that are late by no more than that pass for
 // the metrics, whose windows are kept for as long and give their results anew.

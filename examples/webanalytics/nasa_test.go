@@ -49,6 +49,10 @@ func TestNASA(t *testing.T) {
 	got := variants(t, parallelism, batchSizes, "-input", file, "-format", "tsv", "-tracking-id", "nasa")
 	want := readNASA(t, file)
 
+	// The same day as several files, which are read side by side.
+	parts := analyze(t, "-input", splitNASA(t, file, 7), "-format", "tsv", "-tracking-id", "nasa")
+	parts.same(t, "seven files", got)
+
 	if n := len(got["duplicates.jsonl"]); n != want.duplicates || n != 1 {
 		t.Errorf("got %d duplicates, want %d, which is 1", n, want.duplicates)
 	}
@@ -64,6 +68,26 @@ func TestNASA(t *testing.T) {
 	t.Logf("%d requests: %d events, %d page views, %d users, %d sessions, %d transitions, %d metrics",
 		len(want.lines)+want.duplicates, len(want.lines), want.pageViews(), want.users(), len(sessions),
 		len(got["paths.jsonl"]), len(got["metrics.jsonl"]))
+}
+
+// splitNASA cuts the file into n files one after another, and returns a pattern
+// for them.
+func splitNASA(t *testing.T, file string, n int) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, rest, _ := strings.Cut(string(data), "\n")
+	lines := strings.SplitAfter(rest, "\n")
+	dir := t.TempDir()
+	for i := range n {
+		part := header + "\n" + strings.Join(lines[i*len(lines)/n:(i+1)*len(lines)/n], "")
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.tsv", i)), []byte(part), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "*.tsv")
 }
 
 type nasaLine struct {

@@ -85,14 +85,14 @@ func (s *Sink[T]) Open(_ context.Context, env *pipeline.SinkEnv) (pipeline.Write
 	}
 	if env.Subtask == 0 {
 		if err := s.cfg.spareParts(s.path, env.Parallelism); err != nil {
-			f.Close()
+			_ = f.Close()
 			return nil, err
 		}
 	}
 	w := &writer[T]{path: path, f: f, env: env, encode: s.encode()}
 	if s.cfg.appending {
 		if err := w.endLine(); err != nil {
-			f.Close()
+			_ = f.Close()
 			return nil, err
 		}
 	}

@@ -251,7 +251,7 @@ func ExampleJSON() {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "readings.jsonl")
 
 	p := pipeline.New(pipeline.DefaultParallelism(1))

@@ -124,7 +124,7 @@ func (r *reader[T]) consider(path string) error {
 	if err != nil {
 		return err
 	}
-	f.Close()
+	_ = f.Close()
 	if owner, ok := r.claims.owner(path, id); ok && owner != path {
 		r.passed[path] = id
 		return nil

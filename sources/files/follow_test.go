@@ -26,7 +26,7 @@ func createLog(t *testing.T, path string) *logFile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	t.Cleanup(func() { _ = f.Close() })
 	return &logFile{t, f, path}
 }
 

@@ -70,7 +70,7 @@ func JSON[T any](pattern string, opts ...Option) *Source[T] {
 			return errors.New("invalid UTF-8" + where(line))
 		}
 		// The decoder has its own copy of the line: values do not refer to it.
-		return json.UnmarshalNoEscape(line, v)
+		return json.Unmarshal(line, v)
 	})
 	f.blank = true
 	return newSource(pattern, f, opts)

@@ -317,8 +317,8 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// benchmarkFormat measures a reader over a file in the page cache that is
-// longer than the benchmark reads.
+// benchmarkFormat measures a reader over an endless stream from memory: cutting
+// and decoding, without the disk and without the engine.
 func benchmarkFormat[T any](b *testing.B, src *Source[T], line string) {
 	env := &pipeline.SourceEnv{Parallelism: 1, BatchSize: 256, Metrics: &pipeline.Metrics{}}
 	r := newReader(src, env)

@@ -65,7 +65,7 @@ func (r *reader[T]) openBounded(ctx context.Context, positions map[string]positi
 		if err != nil {
 			return err
 		}
-		f.Close()
+		_ = f.Close()
 		s := &split[T]{name: path, start: positionOf(path, numberOf(fi), positions)}
 		if s.start.Done == fi.Size()+1 && s.start.sameFile(numberOf(fi)) {
 			r.count(s, fi.Size())

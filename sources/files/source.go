@@ -46,7 +46,7 @@ func (s *Source[T]) Open(ctx context.Context, env *pipeline.SourceEnv) (pipeline
 		err = r.openBounded(ctx, positions)
 	}
 	if err != nil {
-		r.Close()
+		_ = r.Close()
 		return nil, err
 	}
 	return r, nil

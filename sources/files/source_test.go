@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,8 +52,8 @@ func put(t testing.TB, path, content string) string {
 func gzipped(content string) string {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	z.Write([]byte(content))
-	z.Close()
+	_, _ = z.Write([]byte(content))
+	_ = z.Close()
 	return b.String()
 }
 
@@ -327,7 +328,7 @@ func TestRule31(t *testing.T) {
 		switch string(line) {
 		case "panic":
 			var m map[string]int
-			m["x"] = 1
+			maps.Copy(m, map[string]int{"x": 1})
 		case "error":
 			return "half", errors.New("no good")
 		}
@@ -430,7 +431,7 @@ func TestCorruptCompression(t *testing.T) {
 			if n < 10_000 {
 				t.Errorf("%s %s: %d records came before the damage, want those that are whole", name, damage, n)
 			}
-			reader.(pipeline.Closer).Close()
+			_ = reader.(pipeline.Closer).Close()
 		}
 	}
 }
@@ -445,7 +446,7 @@ func TestTruncatedWhileReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer reader.(pipeline.Closer).Close()
+	defer func() { _ = reader.(pipeline.Closer).Close() }()
 	n := 0
 	for {
 		var b pipeline.SourceBatch[string]
@@ -536,7 +537,7 @@ func TestFinishedFileIsNotReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(f, "c")
-	f.Close()
+	_ = f.Close()
 	again = startTail(t, files.Lines(dir+"/*"), 10, first.positions)
 	again.toEnd(t)
 	if got := again.took(); got != "c" {
@@ -641,16 +642,24 @@ oops
 	}
 }
 
-func ExampleJSON() {
+// folderWith makes a folder with a file for an example.
+func folderWith(name, content string) (dir string, remove func()) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
-	os.WriteFile(filepath.Join(dir, "hits.jsonl"), []byte(`{"page":"/","n":1}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o666); err != nil {
+		panic(err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }
+}
+
+func ExampleJSON() {
+	dir, remove := folderWith("hits.jsonl", `{"page":"/","n":1}
 not json
 {"page":"/about","n":2}
-`), 0o666)
+`)
+	defer remove()
 
 	type Hit struct {
 		Page string `json:"page"`
@@ -673,12 +682,8 @@ not json
 }
 
 func ExampleCSV() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	os.WriteFile(filepath.Join(dir, "users.csv"), []byte("id,name\n1,\"Lovelace, Ada\"\n"), 0o666)
+	dir, remove := folderWith("users.csv", "id,name\n1,\"Lovelace, Ada\"\n")
+	defer remove()
 
 	p := pipeline.New(pipeline.DefaultParallelism(1))
 	out := memory.Collect(pipeline.From(p, "users", files.CSV(filepath.Join(dir, "users.csv"))), "out")
@@ -692,12 +697,8 @@ func ExampleCSV() {
 }
 
 func ExampleDecode() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	os.WriteFile(filepath.Join(dir, "sizes"), []byte("# width height\n3 4\n"), 0o666)
+	dir, remove := folderWith("sizes", "# width height\n3 4\n")
+	defer remove()
 
 	type size struct{ w, h int }
 	sizes := files.Decode(filepath.Join(dir, "sizes"), func(line []byte) (s size, err error) {

@@ -3,7 +3,6 @@ package files
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -148,6 +147,3 @@ func (s *split[T]) finishedPosition() position {
 	}
 	return p
 }
-
-// atEnd says whether an error means no more than that.
-func atEnd(err error) bool { return errors.Is(err, errWait) || err == io.EOF }

@@ -60,7 +60,7 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	}
 	fi, err := f.Stat()
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, nil, readError(path, err)
 	}
 	return f, fi, nil
@@ -144,7 +144,7 @@ func (l *lazyGzip) Read(p []byte) (int, error) {
 
 func (l *lazyGzip) close() {
 	if l.z != nil {
-		l.z.Close() // says only what Read said
+		_ = l.z.Close() // says only what Read said
 	}
 }
 
@@ -220,5 +220,5 @@ func (s *stream) identity(offset int64) identity {
 
 func (s *stream) close() {
 	s.closeSrc()
-	s.f.Close() // opened for reading: there is nothing to lose
+	_ = s.f.Close() // opened for reading: there is nothing to lose
 }
