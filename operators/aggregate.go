@@ -76,6 +76,11 @@ func Aggregate[K comparable, T, A, R any](
 			return &sliceOperator[K, T, A, R]{windowing: w, by: s}
 		}, opts...)
 	}
+	if d, ok := by.(window.Disjoint); ok && w.firesOnce() {
+		return pipeline.Process(in, name, func() *onceOperator[K, T, A, R] {
+			return &onceOperator[K, T, A, R]{windowing: w, by: d}
+		}, opts...)
+	}
 	return pipeline.Process(in, name, func() *windowOperator[K, T, A, R] {
 		return newWindowOperator(w, by)
 	}, opts...)

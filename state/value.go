@@ -27,6 +27,10 @@ func (v *Value[K, V]) Get() (V, bool) {
 // call on this Value that adds or removes an entry.
 func (v *Value[K, V]) Ptr() *V { return v.t.get(v.b.key, v.b.hash) }
 
+// Find is Ptr for a key other than the current one, with its hash: the way of
+// operators on batches to skip making every record's key the current one.
+func (v *Value[K, V]) Find(key K, hash uint64) *V { return v.t.get(key, hash) }
+
 // Upsert returns the value of the current key in place, first making it zero
 // where there was none. The pointer holds as for [Value.Ptr].
 func (v *Value[K, V]) Upsert() *V {

@@ -118,8 +118,8 @@ func (b *builder) keyed(n *node, in []pipeline.Stream[rec]) {
 	case 0:
 		keyed(b, n, in, func(k int) int { return k }, func(k int) int { return k })
 	case 1:
-		keyed(b, n, in, func(k int) string { return fmt.Sprint("key ", k) },
-			func(k string) (i int) { fmt.Sscanf(k, "key %d", &i); return i })
+		// A letter, as there are fewer than ten keys.
+		keyed(b, n, in, func(k int) string { return string(rune('a' + k)) }, func(k string) int { return int(k[0] - 'a') })
 	default:
 		keyed(b, n, in, func(k int) compound { return compound{int16(-k), fmt.Sprint(k)} },
 			func(k compound) int { return int(-k.A) })

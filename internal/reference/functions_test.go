@@ -30,7 +30,7 @@ func (n *node) copies(r rec) []rec {
 	var all []rec
 	for i := range n.hash(r) % 3 {
 		c := r
-		c.ID = mix(r.ID + i)
+		c.ID = n.hash(r) + i
 		all = append(all, c)
 	}
 	return all
@@ -39,7 +39,7 @@ func (n *node) copies(r rec) []rec {
 // stamped gives a record an ID that tells it from the same record at another
 // time.
 func (n *node) stamped(t timed) rec {
-	t.ID = mix(t.ID ^ mix(uint64(t.Time)))
+	t.ID = mix(mix(t.ID) + uint64(t.Time))
 	return t.rec
 }
 
@@ -48,7 +48,7 @@ func (n *node) pair(l, r timed) (timed, bool) {
 	if l.Time-r.Time > n.span || r.Time-l.Time > n.span {
 		return timed{}, false
 	}
-	return timed{rec{ID: mix(l.ID ^ mix(r.ID)), Key: l.Key, N: l.N + r.N, Sum: (l.Sum + r.Sum) % 1000}, max(l.Time, r.Time)}, true
+	return timed{rec{ID: mix(n.hash(l.rec) + 2*mix(r.ID)), Key: l.Key, N: l.N + r.N, Sum: (l.Sum + r.Sum) % 1000}, max(l.Time, r.Time)}, true
 }
 
 // summary is the result of every aggregation.

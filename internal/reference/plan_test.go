@@ -342,6 +342,9 @@ func (d *drawer) fits(kind opKind, from *node) bool {
 	case from.ragged || from.shuffled:
 		return !n.keyed() && kind != opUnion && kind != opDeal && kind != opCopy && kind != opDelay
 	}
+	if kind == opDedupe && from.fired { // which of several results it lets through depends on their order
+		return false
+	}
 	return kind != opUnion && kind != opJoin && kind != opDeal && kind != opCopy && kind != opCancel
 }
 

@@ -37,6 +37,13 @@
 // records and watermarks in order, which is how a test shows that a window
 // fired before its watermark went on.
 //
+// # Conformance
+//
+// Whoever writes a source or a sink runs [TestSource] or [TestSink] on it: they
+// check what the engine relies on.
+//
+// # Parallelism
+//
 // Operators run at parallelism 1 unless options passed to [Test] say
 // otherwise. [Vary] runs one test at several parallelisms and batch sizes, on
 // which no result should depend.

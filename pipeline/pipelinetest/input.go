@@ -238,6 +238,13 @@ func (f *Feed[T]) begin() {
 	}
 }
 
+// sparse says whether a subtask has no split.
+func (f *Feed[T]) sparse() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.splits) < len(f.readers)
+}
+
 // publish hands what was sent to the readers.
 func (f *Feed[T]) publish() {
 	f.mu.Lock()

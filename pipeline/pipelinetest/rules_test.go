@@ -57,6 +57,39 @@ func wantLate(t *testing.T, out *pipelinetest.Tap[string], want ...string) {
 	}
 }
 
+func TestRule01_TheEndOfOneInputIsNotThatOfAnIdleOne(t *testing.T) {
+	for _, endFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("endFirst=%v", endFirst), func(t *testing.T) {
+			pipelinetest.Vary(t, func(t *testing.T, k *pipelinetest.Kit) {
+				file := pipelinetest.Input[at](k, "file", pipeline.Parallelism(1))
+				live := pipelinetest.Input[at](k, "live", pipeline.Parallelism(1))
+				out := pipelinetest.Output(k, judge(pipeline.Union(file.Stream(), live.Stream())))
+
+				sendAt(file.Split("0"), 100)
+				file.Watermark(100)
+				live.Watermark(50)
+				k.Settle()
+				if endFirst {
+					file.End()
+					k.Settle()
+					live.Idle()
+				} else {
+					live.Idle()
+					k.Settle()
+					file.End()
+				}
+				k.Settle()
+				sendAt(live.Split("0"), 200)
+				wantLate(t, out)
+				live.Watermark(200)
+				out.WantWatermark(200)
+				k.Finish()
+				out.WantWatermark(pipeline.MaxWatermark)
+			})
+		})
+	}
+}
+
 func TestRule02_EverySplitHasItsOwnWatermark(t *testing.T) {
 	pipelinetest.Vary(t, func(t *testing.T, k *pipelinetest.Kit) {
 		in := pipelinetest.Input[at](k, "in", pipeline.BoundedDisorder(at.Time, 10*time.Millisecond))
@@ -96,7 +129,7 @@ func TestRule02_RemovingASplitUnblocksTheRest(t *testing.T) {
 
 func TestRule02_ASplitWithoutRecordsDoesNotPinTime(t *testing.T) {
 	pipelinetest.Vary(t, func(t *testing.T, k *pipelinetest.Kit) {
-		in := pipelinetest.Input[at](k, "in", pipeline.Monotonic(at.Time).IdleAfter(time.Second))
+		in := pipelinetest.Input[at](k, "in", pipeline.Monotonic(at.Time).IdleAfter(time.Second), pipeline.Parallelism(2))
 		a, _ := in.Split("a"), in.Split("never")
 		out := pipelinetest.Output(k, judge(in.Stream()))
 
@@ -512,8 +545,8 @@ func TestRule29_AdvanceWhenIdleKeepsChainedWindowsWhole(t *testing.T) {
 	pipelinetest.Vary(t, func(t *testing.T, k *pipelinetest.Kit) {
 		in := pipelinetest.Input[at](k, "in",
 			pipeline.Monotonic(at.Time).IdleAfter(time.Second).AdvanceWhenIdle(10*time.Second))
-		// Each record is a window of its own in the first operator; the second has
-		// one of its own for every key, and is told by a judge whether it is whole.
+		// The subtasks of the first operator fire their timers each in its own time;
+		// the judge behind them must not be told that time has passed before all did.
 		own := pipeline.Process(pipeline.KeyBy(in.Stream(), func(v at) int { return int(v) }), "first",
 			func() *atEnd { return &atEnd{} }, pipeline.Parallelism(4))
 		out := pipelinetest.Output(k, judge(own))
