@@ -49,20 +49,9 @@ func (o *sessionOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	return nil
 }
 
-// Process implements [pipeline.Processor]; the engine calls ProcessBatch.
+// Process implements [pipeline.Processor].
 func (o *sessionOperator[K, T, A, R]) Process(c *resultContext[K, R], v T) error {
 	o.assign(c, v)
-	return nil
-}
-
-// ProcessBatch implements [pipeline.BatchProcessor].
-func (o *sessionOperator[K, T, A, R]) ProcessBatch(c *resultContext[K, R], b *pipeline.Batch[K, T]) error {
-	o.keys.Prefetch(b.Hashes[b.Cursor:])
-	for i := b.Cursor; i < len(b.Values); i++ {
-		b.Cursor = i
-		c.Enter(b.Keys[i], b.Hashes[i], b.Times[i])
-		o.assign(c, b.Values[i])
-	}
 	return nil
 }
 

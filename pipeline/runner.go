@@ -213,6 +213,9 @@ func (r *runner[K, In, Out]) wholeBatch(b *Batch[K, In]) (err error) {
 
 func (r *runner[K, In, Out]) records(b *Batch[K, In]) (err error) {
 	defer CatchPanic(&err)
+	if r.keyed {
+		r.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
+	}
 	for i := b.Cursor; i < len(b.Values); i++ {
 		b.Cursor = i
 		if r.keyed {
@@ -263,6 +266,9 @@ func (s *side[K, In, Out]) process(b *Batch[K, In]) {
 
 func (s *side[K, In, Out]) records(b *Batch[K, In]) (err error) {
 	defer CatchPanic(&err)
+	if s.keyed {
+		s.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
+	}
 	for i := b.Cursor; i < len(b.Values); i++ {
 		b.Cursor = i
 		if s.keyed {

@@ -105,7 +105,7 @@ type Group[K comparable, V any] struct {
 // NewGroup declares a value for each key group; see [NewValue] for the name.
 func NewGroup[V any, K comparable](b *Backend[K], name string) *Group[K, V] {
 	g := &Group[K, V]{b: b, vals: make([]*V, b.owned.Len())}
-	b.declare(name, g.Len)
+	b.declare(name, g.Len, nil)
 	return g
 }
 
@@ -119,8 +119,9 @@ func (g *Group[K, V]) Upsert() *V {
 	return *p
 }
 
-// Hash returns the hash of the current key, which spreads well enough to be
-// put into a filter or sketch as it is.
+// Hash returns the hash of the current key. The keys of one group agree in its
+// remainder by the maximum parallelism, so mix it before putting it into a
+// filter or sketch.
 func (g *Group[K, V]) Hash() uint64 { return g.b.hash }
 
 // Len returns the number of groups that have a value.

@@ -10,7 +10,7 @@ type Value[K comparable, V any] struct {
 // and stable across releases: it identifies the state in checkpoints.
 func NewValue[V any, K comparable](b *Backend[K], name string) *Value[K, V] {
 	t := newTable[K, V](b.maxParallelism, b.owned)
-	b.declare(name, func() int { return t.entries })
+	b.declare(name, func() int { return t.entries }, t.prefetch)
 	return &Value[K, V]{b, t}
 }
 
@@ -47,9 +47,9 @@ func (v *Value[K, V]) Set(val V) {
 // Clear forgets the current key.
 func (v *Value[K, V]) Clear() { v.t.delete(v.b.key, v.b.hash) }
 
-// Prefetch makes the look-ups of keys with these hashes cheaper, those of the
-// batch in hand. It changes nothing, and is worth calling for a whole batch
-// only, by an operator that is a pipeline.BatchProcessor.
+// Prefetch makes the look-ups of keys with these hashes cheaper, those of a
+// batch. It changes nothing. The engine does it for operators that see records
+// one by one; it is for a pipeline.BatchProcessor to call.
 func (v *Value[K, V]) Prefetch(hashes []uint64) { v.t.prefetch(hashes) }
 
 // Len returns the number of keys that have a value.

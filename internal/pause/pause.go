@@ -1,7 +1,10 @@
 // Package pause keeps the set of splits that a source holds back.
 package pause
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // Set is what a reader embeds to be a pipeline.Pauser. The zero value is
 // ready, with nothing paused. Its methods are safe from any goroutine.
@@ -48,6 +51,24 @@ func (s *Set) Resumed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.channel()
+}
+
+// Choose returns the index of the next of n splits that is not paused, going
+// round from the one whose turn it is. It waits while all are paused, and
+// returns early only when ctx ends. It is for one reading goroutine.
+func (s *Set) Choose(ctx context.Context, turn, n int, name func(i int) string) (int, error) {
+	for {
+		for k := range n {
+			if i := (turn + k) % n; !s.Paused(name(i)) {
+				return i, nil
+			}
+		}
+		select {
+		case <-s.Resumed():
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // channel is called with mu held.

@@ -104,7 +104,7 @@ func (r *reader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error 
 	if len(r.splits) == 0 {
 		return pipeline.ErrEndOfInput
 	}
-	i, err := r.choose(ctx)
+	i, err := r.Choose(ctx, r.turn, len(r.splits), func(i int) string { return r.splits[i].name })
 	if err != nil {
 		return err
 	}
@@ -117,24 +117,6 @@ func (r *reader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error 
 		r.turn = i
 	}
 	return nil
-}
-
-// choose returns the next split whose turn it is, and waits while all are
-// paused.
-func (r *reader[T]) choose(ctx context.Context) (int, error) {
-	for {
-		for k := range r.splits {
-			i := (r.turn + k) % len(r.splits)
-			if !r.Paused(r.splits[i].name) {
-				return i, nil
-			}
-		}
-		select {
-		case <-r.Resumed():
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
 }
 
 func (r *reader[T]) fill(s *split[T], b *pipeline.SourceBatch[T]) {
