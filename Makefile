@@ -15,7 +15,9 @@ help: ## Say what there is to make
 
 .PHONY: demo
 demo: ## Web analytics on generated traffic, for about twenty seconds
-	go run ./examples/webanalytics -demo
+	@mkdir -p bin
+	go build -buildvcs=false -o bin/webanalytics ./examples/webanalytics
+	@bin/webanalytics -demo
 
 # The tests run twice: what counts allocations or nanoseconds means nothing under
 # the race detector, and what races does not show without it.

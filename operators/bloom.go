@@ -136,7 +136,8 @@ func (g *generations) newest(time, watermark int64, plan *bloomPlan) *generation
 		gen := &g.live[n-1]
 		age, ahead := distance(watermark, gen.since), uint64(0)
 		if gen.last > watermark {
-			ahead = distance(gen.last, watermark)
+			// One record from the far future must not keep a generation open for ever.
+			ahead = min(distance(gen.last, watermark), maxLead*min(uint64(plan.keep), 1<<58))
 		}
 		if age < max(uint64(plan.keep), ahead, 1) {
 			gen.first, gen.last = min(gen.first, time), max(gen.last, time)
@@ -146,6 +147,10 @@ func (g *generations) newest(time, watermark int64, plan *bloomPlan) *generation
 	g.live = append(g.live, generation{first: time, last: time, since: watermark})
 	return &g.live[len(g.live)-1]
 }
+
+// maxLead bounds how far ahead of the watermark records may stretch a
+// generation, in times that ids are kept.
+const maxLead = 16
 
 // add adds an id to one of the live generations.
 func (g *generations) add(gen *generation, p probe, plan *bloomPlan) {

@@ -59,7 +59,13 @@
 //
 // A record is late if its time is at or before the watermark made from the
 // records before it in its split. That does not depend on how records were
-// batched: a source cuts its batch before a late record.
+// batched: a source cuts its batch before a late record, and operators up to the
+// first exchange behind it, the receiving side included, see the same watermark
+// with the same record in every run. Behind a second exchange several subtasks'
+// progress meets, and one of them may lag: a late record may then still be in
+// time. A record that is not late never counts as one. Where late records must
+// be the same in every run, judge them near the source, as examples/webanalytics
+// does.
 //
 // # Order and parallelism
 //

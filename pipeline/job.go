@@ -47,8 +47,11 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	}
 	// Operators outlive a cancelled ctx for as long as records flow out.
 	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	newBuilder(j, planOf(p)).build()
-	if err := j.open(ctx); err != nil {
+	err := newBuilder(j, planOf(p)).built()
+	if err == nil {
+		err = j.open(ctx)
+	}
+	if err != nil {
 		j.cancel()
 		return nil, err
 	}
@@ -84,7 +87,15 @@ func (j *job) open(ctx context.Context) error {
 // take time that the other tasks should not spend on a lost cause.
 func (j *job) runTask(t *task) {
 	defer j.running.Done()
-	if err := t.guardedRun(); err != nil {
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit in user code, by testing.T.FailNow for example
+			j.fail(&OperatorError{Operator: t.head.name, Subtask: t.subtask, Err: errors.New("user code ended the goroutine (runtime.Goexit)")})
+		}
+	}()
+	err := t.guardedRun()
+	returned = true
+	if err != nil {
 		j.fail(err)
 	}
 	if err := t.closeAll(); err != nil {
@@ -114,7 +125,8 @@ func (j *job) fail(err error) {
 		j.failed = err
 	}
 	j.mu.Unlock()
-	j.abort.Do(func() { close(j.aborted) })
+	// Operators that wait for a server with the job's context wait no longer.
+	j.abort.Do(func() { close(j.aborted); j.cancel() })
 }
 
 func (j *job) drain() {
@@ -176,6 +188,7 @@ type builder struct {
 	tasks    map[*node][]*task
 	channels map[*edge][][]channel // by upstream subtask, then target
 	uniforms map[*node]bool
+	at       *instance // being built
 }
 
 func newBuilder(j *job, pl *plan) *builder {
@@ -183,6 +196,19 @@ func newBuilder(j *job, pl *plan) *builder {
 		job: j, plan: pl, tasks: map[*node][]*task{},
 		channels: map[*edge][][]channel{}, uniforms: map[*node]bool{},
 	}
+}
+
+// built turns a panic in a user's constructor into an error that names the
+// operator.
+func (b *builder) built() (err error) {
+	defer func() {
+		if p, ok := err.(*PanicError); ok && b.at != nil {
+			err = b.at.failure("", fmt.Errorf("constructor: %w", p))
+		}
+	}()
+	defer CatchPanic(&err)
+	b.build()
+	return nil
 }
 
 func (b *builder) build() {
@@ -218,6 +244,7 @@ func (b *builder) instantiate(n *node, t *task) *instance {
 			env.down[i] = append(env.down[i], b.link(e, env))
 		}
 	}
+	b.at = in
 	n.build(env)
 	t.instances[at] = in
 	b.job.instances = append(b.job.instances, in)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -42,10 +43,13 @@ type config struct {
 	logger            *slog.Logger
 }
 
+// coresParallelism stands for the number of cores, within the key groups.
+const coresParallelism = math.MinInt
+
 func defaults() config {
 	return config{
 		name:              "job",
-		parallelism:       runtime.GOMAXPROCS(0),
+		parallelism:       coresParallelism,
 		maxParallelism:    state.DefaultMaxParallelism,
 		batchSize:         256,
 		linger:            5 * time.Millisecond,
@@ -62,6 +66,9 @@ func New(opts ...Option) *Pipeline {
 	for _, o := range opts {
 		o(&p.cfg)
 	}
+	if p.cfg.parallelism == coresParallelism {
+		p.cfg.parallelism = min(runtime.GOMAXPROCS(0), max(p.cfg.maxParallelism, 1))
+	}
 	p.check()
 	return p
 }
@@ -74,7 +81,7 @@ func Name(name string) Option { return func(c *config) { c.name = name } }
 
 // DefaultParallelism sets the number of subtasks of every operator that does
 // not set its own with [Parallelism]. Raise it to use more cores for one job.
-// Default: the number of cores.
+// Default: the number of cores, or [MaxParallelism] where that is less.
 func DefaultParallelism(n int) Option { return func(c *config) { c.parallelism = n } }
 
 // MaxParallelism sets the number of key groups, the highest parallelism the
@@ -184,23 +191,26 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 func (p *Pipeline) start(ctx context.Context) (*job, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ran {
+	again := p.ran
+	p.ran = true
+	p.mu.Unlock()
+	if again {
 		return nil, ErrAlreadyRun
 	}
-	p.ran = true
 	j, err := newJob(ctx, p)
 	if err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
 	p.job = j
+	p.mu.Unlock()
 	return j, nil
 }
 
 // Drain makes a running job finish as though its sources had ended: they stop
 // reading, every window fires, sinks are flushed, and Run returns nil. It
 // returns at once, is safe to call from any goroutine, and does nothing when
-// the job is not running.
+// the job is not running, which it is once all operators are open.
 func (p *Pipeline) Drain() {
 	if j := p.running(); j != nil {
 		j.drain()

@@ -62,6 +62,9 @@ func (r *base[K, Out]) open(context.Context) error {
 	if err == nil && len(r.ctx.timers.namespaces) > 0 && r.timers == nil {
 		err = errors.New("it declares timers but has no OnTimer")
 	}
+	if err != nil { // the engine closes only what opened without error
+		err = errors.Join(err, r.close())
+	}
 	return err
 }
 

@@ -28,7 +28,10 @@ type Reader[T any] interface {
 	// there is something to say, and returns soon after ctx is done.
 	//
 	// It should not wait for the batch to fill: a record that has arrived goes
-	// out. A batch without records is in order; it may only announce splits.
+	// out. A batch without records is in order; it may only announce splits. The
+	// first one goes out at once, even where there are neither records nor splits:
+	// the source's other subtasks wait for it, for up to a second, so that time
+	// does not depend on who starts first.
 	//
 	// At the end of a bounded source it returns [ErrEndOfInput], with or without
 	// last records in b. Any other error but ctx.Err stops the job.

@@ -8,6 +8,7 @@ import (
 // sourceGroup is what the subtasks of one source share: how far each is in
 // event time. It bounds the drift between splits, and tells when all are idle.
 type sourceGroup struct {
+	tasks    []*task // of the subtasks, complete once the job is built
 	mu       sync.Mutex
 	subtasks []subtaskProgress // guarded by mu
 }
@@ -17,6 +18,7 @@ type subtaskProgress struct {
 	watermark int64 // what it last sent
 	idle      bool
 	idleSince time.Time
+	heard     bool // its reader has brought something
 	left      bool
 }
 
@@ -51,9 +53,36 @@ func (g *sourceGroup) publish(subtask int, lowest, watermark int64, idle bool) {
 // leave takes a subtask out when its input has ended.
 func (g *sourceGroup) leave(subtask int) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.subtasks[subtask].left = true
 	g.subtasks[subtask].lowest = MaxWatermark
+	g.mu.Unlock()
+	g.wake()
+}
+
+// hear notes that a subtask's reader has brought something.
+func (g *sourceGroup) hear(subtask int) {
+	g.mu.Lock()
+	g.subtasks[subtask].heard = true
+	g.mu.Unlock()
+	g.wake()
+}
+
+// allHeard says whether every reader has brought something or has ended.
+func (g *sourceGroup) allHeard() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.subtasks {
+		if p := &g.subtasks[i]; !p.heard && !p.left {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *sourceGroup) wake() {
+	for _, t := range g.tasks {
+		t.wake()
+	}
 }
 
 // lowest returns the event time of the slowest active split of all subtasks.
@@ -123,11 +152,35 @@ func (r *sourceRunner[T]) ahead(s *split[T]) bool {
 }
 
 func (r *sourceRunner[T]) hold(s *split[T], b *SourceBatch[T]) {
+	r.newsOfOthers(s, b)
 	s.held = append(s.held, b)
 	if !s.paused {
 		s.paused = true
 		r.pauser.Pause(s.name)
 	}
+}
+
+// newsOfOthers takes what a batch that is to be held says of other splits. It
+// must not wait: the batch may be held because of just those splits.
+func (r *sourceRunner[T]) newsOfOthers(s *split[T], b *SourceBatch[T]) {
+	own := func(name string) bool { return name == s.name }
+	others := &SourceBatch[T]{}
+	b.idle, others.idle = splitBy(b.idle, own)
+	b.finished, others.finished = splitBy(b.finished, own)
+	if len(others.idle)+len(others.finished) > 0 {
+		r.handle(others)
+	}
+}
+
+func splitBy(names []string, own func(string) bool) (mine, others []string) {
+	for _, name := range names {
+		if own(name) {
+			mine = append(mine, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	return mine, others
 }
 
 // releaseHeld handles one held batch whose split is no longer ahead.
@@ -221,7 +274,7 @@ func (r *sourceRunner[T]) interval() time.Duration {
 	if r.strategy.idle > 0 {
 		steps = append(steps, max(r.strategy.idle/4, time.Millisecond))
 	}
-	if r.last != nil {
+	if r.last != nil || r.first != nil {
 		steps = append(steps, lastSplitGrace/4)
 	}
 	shortest := time.Duration(0)
@@ -258,7 +311,7 @@ func (r *sourceRunner[T]) tick(now time.Time) {
 			if s.idle || s.paused {
 				continue
 			}
-			if s.quiet += elapsed; s.quiet >= r.strategy.idle && len(r.full) == 0 {
+			if s.quiet += elapsed; s.quiet >= r.strategy.idle && r.nothingComes(s) {
 				r.turnIdle(s)
 			}
 		}
@@ -267,6 +320,16 @@ func (r *sourceRunner[T]) tick(now time.Time) {
 	if r.strategy.advance > 0 {
 		r.advanceIdle(now)
 	}
+}
+
+// nothingComes says whether a split that is quiet for too long has no record
+// among the batches that were read before that time.
+func (r *sourceRunner[T]) nothingComes(s *split[T]) bool {
+	if s.overdue == 0 {
+		s.overdue = r.taken + 1
+	}
+	// What was read by then is in full, and one more in the reader's hands.
+	return len(r.full) == 0 || r.taken+1-s.overdue > readAhead+1
 }
 
 // advanceIdle moves time on by the clock while all splits are idle.

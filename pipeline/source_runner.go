@@ -35,9 +35,13 @@ type sourceRunner[T any] struct {
 	pending   int64     // the watermark to be sent
 	sent      int64     // the watermark that was sent
 	sentAt    time.Time
-	idle      bool // the last status that was sent
-	heard     bool // the reader has said something
-	readerEnd bool // full was closed
+	idle      bool            // the last status that was sent
+	heard     bool            // the reader has said something
+	first     *SourceBatch[T] // the first batch, until the other subtasks are heard
+	begun     bool            // first was taken in
+	startedAt time.Time
+	taken     int64 // batches taken from the reader
+	readerEnd bool  // full was closed
 	ticked    time.Time
 }
 
@@ -49,6 +53,7 @@ type split[T any] struct {
 	bounded   *boundedDisorder // the generator, if it is this one
 	watermark int64
 	quiet     time.Duration // since its last record, while the task was not held up
+	overdue   int64         // r.taken when quiet reached the time-out, plus one; 0 is not yet
 	idle      bool
 	finished  bool
 	paused    bool
@@ -69,6 +74,7 @@ func newSourceRunner[T any](env *buildEnv, src Source[T], strategy WatermarkStra
 	in := env.inst
 	r.out = connect[T](env)
 	r.group = env.task.job.groupOf(in.node)
+	r.group.tasks = append(r.group.tasks, env.task)
 	in.open, in.close = r.open, r.close
 	in.control = func(signal) {} // nothing comes from upstream
 	env.task.inputs = append(env.task.inputs, r)
@@ -87,11 +93,15 @@ func (r *sourceRunner[T]) open(ctx context.Context) error {
 	}
 	r.reader = reader
 	r.pauser, _ = reader.(Pauser)
-	if r.strategy.drift > 0 && r.pauser == nil {
-		return fmt.Errorf("MaxDrift needs a reader that can pause splits, %T can't", reader)
-	}
 	r.readCtx, r.stop = context.WithCancel(in.task.job.ctx)
-	return in.unclaimedSides()
+	err = in.unclaimedSides()
+	if r.strategy.drift > 0 && r.pauser == nil {
+		err = fmt.Errorf("MaxDrift needs a reader that can pause splits, %T can't", reader)
+	}
+	if err != nil { // the engine closes only what opened without error
+		err = errors.Join(err, r.close())
+	}
+	return err
 }
 
 // close ends the reading goroutine before it closes the reader it uses.
@@ -176,9 +186,13 @@ func (r *sourceRunner[T]) poll() bool {
 	if !r.started {
 		r.started = true
 		r.ticked = time.Now()
+		r.startedAt = r.ticked
 		go r.read()
 	}
 	r.checkEnd()
+	if r.first != nil {
+		return r.begin()
+	}
 	if r.releaseHeld() {
 		return true
 	}
@@ -191,6 +205,12 @@ func (r *sourceRunner[T]) poll() bool {
 			r.readerEnd = true
 			return true
 		}
+		if !r.begun {
+			r.begun, r.first = true, b
+			r.group.hear(r.inst.task.subtask)
+			r.begin()
+			return true
+		}
 		r.takeIn(b)
 		r.maybeWatermark()
 		return true
@@ -198,6 +218,22 @@ func (r *sourceRunner[T]) poll() bool {
 		r.sendWatermark()
 		return false
 	}
+}
+
+// begin takes in the first batch once every other subtask has brought one or
+// has ended. A subtask without splits holds time back until it has said so. If
+// records went out before, it would depend on the scheduler whether a record
+// that is late in its split meets the split's watermark downstream.
+func (r *sourceRunner[T]) begin() bool {
+	j := r.inst.task.job
+	if !r.group.allHeard() && time.Since(r.startedAt) < lastSplitGrace && !isClosed(j.stopping) && !isClosed(j.draining) {
+		return false
+	}
+	b := r.first
+	r.first = nil
+	r.takeIn(b)
+	r.maybeWatermark()
+	return true
 }
 
 // checkEnd stops the reader when the job drains or stops.
@@ -233,8 +269,8 @@ func (r *sourceRunner[T]) finish() bool {
 		r.setIdle(false)
 		r.inst.forward(signal{kind: sigWatermark, ts: MaxWatermark})
 	}
-	r.group.leave(t.subtask)
 	r.inst.forward(signal{kind: sigEnd})
+	r.group.leave(t.subtask)
 	t.ended = true
 	return true
 }
@@ -250,6 +286,7 @@ func isClosed(c chan struct{}) bool {
 
 // takeIn takes one batch from the reader.
 func (r *sourceRunner[T]) takeIn(b *SourceBatch[T]) {
+	r.taken++
 	for _, name := range b.added {
 		r.splitOf(name)
 	}
@@ -325,7 +362,7 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 
 // records hands on the records of a batch.
 func (r *sourceRunner[T]) records(s *split[T], b *SourceBatch[T]) {
-	s.quiet = 0
+	s.quiet, s.overdue = 0, 0
 	if s.idle {
 		s.idle = false
 		r.act(r.valve.input(s.index, signal{kind: sigActive}))
@@ -425,7 +462,7 @@ func (r *sourceRunner[T]) emit(s *split[T], b *SourceBatch[T]) {
 	}
 	r.out.emitBatch(b.Values[from:], b.Times[from:])
 	if r.strategy.fromSplit {
-		s.watermark = max(s.watermark, b.Watermark)
+		s.watermark = max(s.watermark, min(b.Watermark, MaxWatermark-1))
 	}
 	r.advance(s)
 }
@@ -440,7 +477,8 @@ func (s *split[T]) observe(ts int64) {
 		return
 	}
 	s.generator.Observe(ts)
-	s.watermark = max(s.watermark, s.generator.Watermark())
+	// MaxWatermark is the end of input, which is not for a generator to say.
+	s.watermark = max(s.watermark, min(s.generator.Watermark(), MaxWatermark-1))
 }
 
 // advance takes a split's watermark into that of the subtask, and says whether
@@ -516,6 +554,10 @@ func (r *sourceRunner[T]) finishSplit(name string) {
 	}
 	delete(r.splits, name)
 	s.finished = true
+	if s.paused { // it may come back under its name
+		s.paused = false
+		r.pauser.Resume(name)
+	}
 	if len(r.splits) == 0 && !s.idle {
 		r.last, s.quiet = s, 0
 		return

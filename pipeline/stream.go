@@ -105,6 +105,10 @@ func SideOutput[T, S any](of Stream[T], tag Tag[S]) Stream[S] {
 	}
 	n := of.edges[0].from
 	typ := reflect.TypeFor[S]()
+	if tag.name == deadLetterOutput {
+		of.p.mistake(callSite(), "SideOutput: the name %q is taken; rejected records are read with DeadLetters", tag.name)
+		return Stream[S]{p: of.p}
+	}
 	if o := n.side(tag.name); o != nil {
 		if o.typ != typ {
 			of.p.mistake(callSite(), "SideOutput %q of %q is asked for as %v and as %v", tag.name, n.name, o.typ, typ)

@@ -142,9 +142,28 @@ func (q *timerQueue[K]) delete(e timerEntry[K], time int64) {
 			q.firing.log[i].deleted = true
 		}
 	}
-	if b, ok := q.buckets[time]; ok {
-		b.add(timerOp[K]{e, true}, false)
+	b, ok := q.buckets[time]
+	if !ok {
+		return
 	}
+	if len(b.log) > smallBucket {
+		b.add(timerOp[K]{e, true}, false)
+	} else {
+		b.remove(e)
+	}
+	if len(b.log) == 0 { // its time stays in the heap, and advance passes over it
+		delete(q.buckets, time)
+		q.last = nil
+	}
+}
+
+// smallBucket is the length up to which a bucket's log holds no deletions: the
+// timer is searched for and taken out. An operator that moves its timer with
+// every record would otherwise leave two ops behind each time.
+const smallBucket = 64
+
+func (b *timerBucket[K]) remove(e timerEntry[K]) {
+	b.log = slices.DeleteFunc(b.log, func(op timerOp[K]) bool { return op.timerEntry == e })
 }
 
 func (q *timerQueue[K]) bucket(time int64) *timerBucket[K] {
@@ -167,7 +186,7 @@ func (q *timerQueue[K]) bucket(time int64) *timerBucket[K] {
 func (b *timerBucket[K]) add(op timerOp[K], isNew bool) {
 	b.log = append(b.log, op)
 	b.plain = b.plain && isNew
-	if !b.plain && len(b.log) > 2*b.reduced+64 {
+	if !b.plain && len(b.log) > 2*b.reduced+smallBucket {
 		b.reduce()
 	}
 }
@@ -212,8 +231,11 @@ func (b *timerBucket[K]) pending(e timerEntry[K]) int {
 // firing sets are included. It stops when fire returns false.
 func (q *timerQueue[K]) advance(time int64, fire func(e timerEntry[K], time int64) bool) {
 	for len(q.times) > 0 && q.times[0] <= time {
-		b := q.buckets[q.times[0]]
+		b, ok := q.buckets[q.times[0]]
 		heap.Pop(&q.times)
+		if !ok {
+			continue
+		}
 		delete(q.buckets, b.time)
 		q.last = nil
 		b.reduce()
@@ -232,6 +254,9 @@ func (q *timerQueue[K]) advance(time int64, fire func(e timerEntry[K], time int6
 
 // earliest returns the time of the next timer.
 func (q *timerQueue[K]) earliest() (int64, bool) {
+	for len(q.times) > 0 && q.buckets[q.times[0]] == nil {
+		heap.Pop(&q.times)
+	}
 	if len(q.times) == 0 {
 		return 0, false
 	}

@@ -101,3 +101,25 @@ func TestTimerLogStaysBounded(t *testing.T) {
 		t.Errorf("%d timers fired, one of them %d times", len(fired), slices.Max(slices.Collect(maps.Values(fired))))
 	}
 }
+
+// TestMovedTimersLeaveNothing: an operator that moves its timer with every
+// record, as a time-out does, keeps one timer and no trace of the others.
+func TestMovedTimersLeaveNothing(t *testing.T) {
+	var q timerQueue[int]
+	e := timerEntry[int]{key: 1}
+	for ts := range int64(100_000) {
+		q.delete(e, ts-1)
+		q.set(e, ts, false)
+	}
+	if n, buckets := q.len(), len(q.buckets); n != 1 || buckets != 1 {
+		t.Errorf("one timer takes %d entries in %d buckets", n, buckets)
+	}
+	if at, ok := q.earliest(); !ok || at != 99_999 {
+		t.Errorf("the earliest timer is at %d, %v", at, ok)
+	}
+	fired := 0
+	q.advance(1<<40, func(timerEntry[int], int64) bool { fired++; return true })
+	if fired != 1 {
+		t.Errorf("%d timers fired, want 1", fired)
+	}
+}

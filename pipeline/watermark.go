@@ -97,7 +97,9 @@ func (s WatermarkStrategy[T]) IdleAfter(d time.Duration) WatermarkStrategy[T] {
 // MaxDrift holds back a split whose event time is more than d ahead of the
 // slowest split of the source, in any subtask. Set it when a job catches up
 // over many splits: state and lateness then do not depend on which split reads
-// faster. The reader must be a [Pauser]. Default: no bound.
+// faster. The reader must be a [Pauser]. A split that has no record yet is the
+// slowest of all, so set [WatermarkStrategy.IdleAfter] too where a split may stay
+// empty. Default: no bound.
 func (s WatermarkStrategy[T]) MaxDrift(d time.Duration) WatermarkStrategy[T] {
 	if d <= 0 {
 		s.err = errors.Join(s.err, fmt.Errorf("maximum drift is not positive: %v", d))
