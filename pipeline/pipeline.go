@@ -51,7 +51,7 @@ func defaults() config {
 		name:              "job",
 		parallelism:       coresParallelism,
 		maxParallelism:    state.DefaultMaxParallelism,
-		batchSize:         256,
+		batchSize:         512,
 		linger:            5 * time.Millisecond,
 		channelCapacity:   4,
 		watermarkInterval: 50 * time.Millisecond,
@@ -90,7 +90,8 @@ func DefaultParallelism(n int) Option { return func(c *config) { c.parallelism =
 func MaxParallelism(n int) Option { return func(c *config) { c.maxParallelism = n } }
 
 // BatchSize sets how many records travel together at most. Lower it when
-// records are large, so that fewer are in flight. Default 256.
+// records are large, so that fewer are in flight. Default 512, at which what a
+// batch costs as a whole is small beside what its records cost.
 func BatchSize(n int) Option { return func(c *config) { c.batchSize = n } }
 
 // Linger sets how long a record may wait for its batch to fill at a busy

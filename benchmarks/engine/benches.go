@@ -34,7 +34,7 @@ func atMost(limit float64) func(_, _, ratio float64) bool {
 	return func(_, _, ratio float64) bool { return ratio <= limit }
 }
 
-const batchSize = 256
+const batchSize = 512
 
 // replay is a source that hands out prepared batches over and over.
 type replay[T any] struct {
