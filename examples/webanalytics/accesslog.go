@@ -55,11 +55,14 @@ func (c *config) accessLogEvent(l files.AccessLogEntry) (Event, error) {
 	return e, c.times.check(&e)
 }
 
+// requiredColumns are those of a log in which no event can do without.
+var requiredColumns = []string{"host", "time", "url"}
+
 // rowEvent makes an event of a row of a log whose columns are called host,
 // time (Unix seconds), method, url, response, bytes, referer and useragent.
-// Without host, time or url there is no event; the others may be missing.
+// The required ones must say something; the others may be missing.
 func (c *config) rowEvent(r files.Row) (Event, error) {
-	for _, required := range []string{"host", "time", "url"} {
+	for _, required := range requiredColumns {
 		if r.Get(required) == "" {
 			return Event{}, fmt.Errorf("no %s", required)
 		}

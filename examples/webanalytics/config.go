@@ -243,6 +243,11 @@ func (c *config) checkInput() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.input, err)
 	}
+	// The source passes over folders and the like that a pattern matches.
+	files = slices.DeleteFunc(files, func(name string) bool {
+		fi, err := os.Stat(name)
+		return err == nil && !fi.Mode().IsRegular()
+	})
 	if len(files) == 0 {
 		return fmt.Errorf("there is no file %s", c.input)
 	}
@@ -254,10 +259,15 @@ func (c *config) checkInput() error {
 	return nil
 }
 
-// checkApart refuses to read what would be overwritten: late.jsonl and
-// duplicates.jsonl are good input, for another folder.
+// checkApart refuses what can't be read, and to read what would be overwritten:
+// late.jsonl and duplicates.jsonl are good input, for another folder.
 func (c *config) checkApart(input string) error {
-	read, err := os.Stat(input)
+	f, err := openInput(input)
+	if err != nil {
+		return err
+	}
+	read, err := f.Stat()
+	_ = f.Close()
 	if err != nil {
 		return err
 	}
@@ -268,6 +278,19 @@ func (c *config) checkApart(input string) error {
 		}
 	}
 	return nil
+}
+
+// openInput sees that a file can be read at all. A pipe is refused before it is
+// opened, which would wait for a writer.
+func openInput(path string) (*os.File, error) {
+	fi, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return os.Open(path)
 }
 
 // prepareOutput makes the folder, and sees to the results of earlier runs.

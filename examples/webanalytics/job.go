@@ -101,8 +101,10 @@ var resultFiles = []string{
 }
 
 // write ends a stream in a result file. A single subtask writes it, so that it
-// is a single file; the sink has the file's name.
+// is a single file; the sink has the file's name. Files of earlier runs are
+// gone by now: one that is there is being written by another run, and stops
+// this one.
 func write[T any](cfg *config, name string, lines pipeline.Stream[T]) {
-	sink := sinkfiles.JSON[T](filepath.Join(cfg.output, name), sinkfiles.Overwrite())
+	sink := sinkfiles.JSON[T](filepath.Join(cfg.output, name))
 	pipeline.To(lines, name, sink, pipeline.Parallelism(1))
 }

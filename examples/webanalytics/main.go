@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // -timezone works where the system knows no zones
 )
 
 func main() {
@@ -61,6 +63,10 @@ func (j *job) run(ctx context.Context, stdout, stderr io.Writer) int {
 	shown.stop()
 	if err != nil {
 		fmt.Fprintf(stderr, "webanalytics: %v\n", err)
+		if errors.Is(err, fs.ErrExist) {
+			fmt.Fprintln(stderr, "webanalytics: another run began to write there at the same time: each needs a folder of its own")
+		}
+		fmt.Fprintf(stderr, "webanalytics: the results in %s are incomplete\n", j.cfg.output)
 		return exitFailed
 	}
 	j.summarize(stdout, shown.elapsed())

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +57,29 @@ func TestTSV(t *testing.T) {
 	out := analyze(t, "-input", input, "-format", "tsv")
 	if got := out.events(t); got != 3 || len(out["duplicates.jsonl"]) != 1 || len(out["dead_letters.jsonl"]) != 8 || len(out["late.jsonl"]) != 0 {
 		t.Errorf("got %d events, duplicates %v, late %v, dead letters %v", got, out["duplicates.jsonl"], out["late.jsonl"], out["dead_letters.jsonl"])
+	}
+}
+
+// TestDeadLetterOfLog: a line of a log that is no event is found again by its
+// dead letter.
+func TestDeadLetterOfLog(t *testing.T) {
+	const rest = ` "GET / HTTP/1.1" 200 1`
+	for _, c := range []struct{ format, good, bad, says string }{
+		{"tsv", "time\turl\thost\n1741564800\t/\th\n", "253402214400\t/\th", "9999-12-31"},
+		{"tsv", "time\turl\thost\n1741564800\t/\th\n", "1741564800\t/\t", "no host"},
+		{"accesslog", "\nh - - [10/Mar/2025:01:00:00 +0100]" + rest + "\n", "h - - [10/Mar/9999:01:00:00 +0100]" + rest, "9999-03-10"},
+	} {
+		input := writeFile(t, "log", c.good+c.bad+"\n")
+		out := analyze(t, "-input", input, "-format", c.format)
+		dead := decodeLines[DeadLetter](t, out["dead_letters.jsonl"])
+		if len(dead) != 1 || len(out["late.jsonl"]) != 0 || out.events(t) != 1 {
+			t.Errorf("%s: got %v", c.format, out)
+			continue
+		}
+		d := dead[0]
+		if d.Operator != sourceName || d.File != input || d.Line != 3 || d.Raw != c.bad || !strings.Contains(d.Error, c.says) {
+			t.Errorf("%s: got dead letter %+v, want line 3 of %s, %q, %s", c.format, d, input, c.bad, c.says)
+		}
 	}
 }
 

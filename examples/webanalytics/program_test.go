@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +108,85 @@ func TestProcess(t *testing.T) {
 		text, err := program(c.args...).CombinedOutput()
 		if exitCode(err) != c.code || !strings.Contains(string(text), c.want) {
 			t.Errorf("%v: %v, want exit code %d and %q in:\n%s", c.args, err, c.code, c.want, text)
+		}
+	}
+}
+
+// TestFailed: a job that fails says that its results are not whole.
+func TestFailed(t *testing.T) {
+	input := writeFile(t, "log.tsv", "time\thost\n1741564800\th\n")
+	out := filepath.Join(t.TempDir(), "out")
+	var stdout, stderr bytes.Buffer
+	code := run(context.Background(), []string{"-input", input, "-output", out, "-format", "tsv"}, &stdout, &stderr)
+	if code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	for _, want := range []string{`header in line 1: no column "url"`, "the results in " + out + " are incomplete"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("standard error lacks %q:\n%s", want, stderr.String())
+		}
+	}
+}
+
+// TestTwoRunsAtOnce: of two runs into one folder, the later leaves the files
+// alone that the other has begun.
+func TestTwoRunsAtOnce(t *testing.T) {
+	input := writeFile(t, "in.jsonl", jsonLines(testEvent("1", "u", "page_view", "/", 0)))
+	out := t.TempDir()
+	cfg, err := parseFlags([]string{"-input", input, "-output", out, "-overwrite"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cfg.close()
+	if err := cfg.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(out, "metrics.jsonl") // made since
+	if err := os.WriteFile(other, []byte("{}\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	if code := newJob(cfg).run(context.Background(), &stdout, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "another run") {
+		t.Errorf("exit code %d, want %d\n%s", code, exitFailed, stderr.String())
+	}
+	if data, err := os.ReadFile(other); err != nil || string(data) != "{}\n" {
+		t.Errorf("the other run's file is %q, %v", data, err)
+	}
+}
+
+// TestInputIsTriedFirst: an input that can't be read costs no earlier results.
+func TestInputIsTriedFirst(t *testing.T) {
+	dir, out := t.TempDir(), t.TempDir()
+	earlier := filepath.Join(out, "metrics.jsonl")
+	if err := os.WriteFile(earlier, []byte("{}\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder.log"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	pipe, secret := filepath.Join(dir, "pipe"), filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("{}\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	cases := map[string]string{
+		"/dev/null":                   "/dev/null is not a regular file",
+		filepath.Join(dir, "*.log"):   "there is no file",
+		filepath.Join(dir, "missing"): "there is no file",
+	}
+	if exec.Command("mkfifo", pipe).Run() == nil {
+		cases[pipe] = "pipe is not a regular file"
+	}
+	if os.Getuid() != 0 { // root may read everything
+		cases[secret] = "permission denied"
+	}
+	for input, want := range cases {
+		var stdout, stderr bytes.Buffer
+		code := run(context.Background(), []string{"-input", input, "-output", out, "-overwrite"}, &stdout, &stderr)
+		if code != exitUsage || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit code %d, want %d\n%s\nwant %s", input, code, exitUsage, stderr.String(), want)
+		}
+		if _, err := os.Stat(earlier); err != nil {
+			t.Fatalf("%s: %v", input, err)
 		}
 	}
 }

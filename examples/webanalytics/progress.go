@@ -88,8 +88,8 @@ func (p *progressLine) print(now time.Time) {
 		"event time " + watermarkText(s.watermark),
 	}
 	switch {
-	case s.bytesTotal > 0:
-		parts = append(parts, fmt.Sprintf("%d %% of %s", 100*s.bytesRead/s.bytesTotal, bytesText(s.bytesTotal)))
+	case s.bytesTotal > 0: // of a file that grows, more may be read than there was
+		parts = append(parts, fmt.Sprintf("%d %% of %s", min(100, 100*s.bytesRead/s.bytesTotal), bytesText(s.bytesTotal)))
 	case p.job.cfg.demo:
 		share := min(1, now.Sub(p.start).Seconds()/p.job.cfg.demoFor.Seconds())
 		parts = append(parts, fmt.Sprintf("%.0f %% of %v", 100*share, p.job.cfg.demoFor))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"github.com/millrace/millrace/operators"
 	"github.com/millrace/millrace/pipeline"
 	"github.com/millrace/millrace/sources/files"
 )
@@ -9,24 +8,23 @@ import (
 // events reads the input, whatever its format, with event times and watermarks
 // by the newest event of each file.
 //
-// Implausible times must not reach the watermark. Lines of JSON with such are
-// rejected while they are decoded; log formats are decoded by the library, and
-// their records get the oldest plausible time, which moves nothing, until they
-// are rejected as events.
+// Lines become events while they are decoded, so that implausible times are
+// rejected before they reach the watermark, and a dead letter says where the
+// line is.
 func (c *config) events(p *pipeline.Pipeline) pipeline.Stream[Event] {
-	switch {
-	case c.demo:
+	if c.demo {
 		return c.demoEvents(p)
-	case c.format == "accesslog":
-		lines := pipeline.From(p, sourceName, files.AccessLog(c.input),
-			pipeline.BoundedDisorder(func(l files.AccessLogEntry) int64 { return c.times.orFirst(l.Time) }, c.outOfOrderness))
-		return operators.TryMap(lines, "events", c.accessLogEvent)
-	case c.format == "tsv":
-		rows := pipeline.From(p, sourceName, files.TSV(c.input),
-			pipeline.BoundedDisorder(func(r files.Row) int64 { t, _ := rowTime(r); return c.times.orFirst(t) }, c.outOfOrderness))
-		return operators.TryMap(rows, "events", c.rowEvent)
+	}
+	return pipeline.From(p, sourceName, c.inputFiles(), pipeline.BoundedDisorder(Event.Time, c.outOfOrderness))
+}
+
+func (c *config) inputFiles() *files.Source[Event] {
+	switch c.format {
+	case "accesslog":
+		return files.DecodeAccessLog(c.input, c.accessLogEvent)
+	case "tsv":
+		return files.DecodeTSV(c.input, c.rowEvent, files.RequireColumns(requiredColumns...))
 	default:
-		return pipeline.From(p, sourceName, files.Decode(c.input, c.times.decodeEvent),
-			pipeline.BoundedDisorder(Event.Time, c.outOfOrderness))
+		return files.Decode(c.input, c.times.decodeEvent)
 	}
 }

@@ -46,12 +46,26 @@ func (e AccessLogEntry) EventTime() int64 { return e.Time }
 // passed over. Escapes in quoted fields, \" \\ \t \n \r \xhh, are resolved;
 // other bytes are taken as they are. A line of another shape is rejected.
 func AccessLog(pattern string, opts ...Option) *Source[AccessLogEntry] {
+	return newSource(pattern, accessLogEntries(), opts)
+}
+
+// DecodeAccessLog reads what [AccessLog] reads and makes a T of each entry with
+// the given function, which several subtasks call at once. An entry for which
+// it returns an error, or panics, is rejected like a line of another shape: the
+// dead letter has the file, the line, and the bytes as they stand there. For
+// [ErrSkip] the line is passed over. What it rejects does not move the
+// watermark.
+func DecodeAccessLog[T any](pattern string, decode func(AccessLogEntry) (T, error), opts ...Option) *Source[T] {
+	return newSource(pattern, converted(accessLogEntries(), decode), opts)
+}
+
+func accessLogEntries() format[AccessLogEntry] {
 	f := lines[AccessLogEntry](nil)
 	f.open = func(*config) decoding[AccessLogEntry] { // a parser remembers, so each file has its own
 		var p accessLogParser
 		return decoding[AccessLogEntry]{decode: p.parse}
 	}
-	return newSource(pattern, f, opts)
+	return f
 }
 
 // accessLogParser parses lines. It remembers the last second, since a busy log

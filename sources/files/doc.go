@@ -22,10 +22,19 @@
 // line. Empty lines are passed over, and a byte-order mark at the start of a
 // file; a line may end in \r\n.
 //
+// What a line says may be wrong although its format is right: a time of the
+// year 9999, a missing user. [DecodeCSV], [DecodeTSV] and [DecodeAccessLog] take
+// a function that makes the program's own type of a record, or rejects it in
+// the same way. In an operator behind the source it would be too late for that:
+// there the file and the line are no longer known, and the record's time has
+// reached the watermark.
+//
 // A compressed file that turns out damaged stops the job, with an error that
 // says how far it could be read: nobody knows how many records are lost, so
 // going on would be a silent drop. What came before has been delivered; of a
 // bit that flipped, gzip knows only at its end, so some of that may be garbage.
+// A file that shrinks while a bounded source reads it stops the job as well,
+// with an error that says how long it was and is.
 //
 // A file that can't be opened, a directory in place of a file, or a pattern
 // without matches stops the start.

@@ -34,7 +34,7 @@ type decoding[T any] struct {
 }
 
 // ErrSkip is returned by a decoder for a line that is no record, a comment for
-// example. It is passed over, and counted in the metric "skipped".
+// example, or for a record that does not matter. It is passed over, and counted in the metric "skipped".
 var ErrSkip = errors.New("skip this line")
 
 // lines is the format of anything that has a record a line and no header.
@@ -46,9 +46,30 @@ func lines[T any](decode func([]byte, *T) error) format[T] {
 	}
 }
 
+// converted is a format whose records a function makes something else of.
+func converted[A, T any](f format[A], convert func(A) (T, error)) format[T] {
+	return format[T]{
+		framing: f.framing, blank: f.blank, refuse: f.refuse,
+		open: func(c *config) decoding[T] {
+			d := f.open(c)
+			var record, zero A // beside the function, or else each call would allocate it
+			return decoding[T]{header: d.header, decode: func(line []byte, v *T) (err error) {
+				record = zero
+				if err = d.decode(line, &record); err == nil {
+					*v, err = convert(record)
+				}
+				return err
+			}}
+		},
+	}
+}
+
 func refuseColumns(c *config) error {
-	if c.columns != nil {
+	switch {
+	case c.columns != nil:
 		return errors.New("invalid option: Columns is for CSV and TSV")
+	case c.required != nil:
+		return errors.New("invalid option: RequireColumns is for CSV and TSV")
 	}
 	return refuseComma(c)
 }

@@ -388,6 +388,9 @@ func BenchmarkFormats(b *testing.B) {
 		}), line)
 	})
 	b.Run("format=tsv", func(b *testing.B) { benchmarkFormat(b, TSV(""), tsv) })
+	b.Run("format=tsv/decoded", func(b *testing.B) {
+		benchmarkFormat(b, DecodeTSV("", func(r Row) (string, error) { return r.Get("url"), nil }), tsv)
+	})
 	b.Run("format=csv", func(b *testing.B) {
 		benchmarkFormat(b, CSV("", Columns(strings.Split(benchHeader, "\t")...)), strings.ReplaceAll(tsv, "\t", ","))
 	})

@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type config struct {
 	maxOpen int
 	columns []string
 	comma   rune
+
+	required []string
 }
 
 func defaults() config {
@@ -46,6 +49,12 @@ func MaxOpen(n int) Option { return func(c *config) { c.maxOpen = n } }
 // that the first line is a record too. Default: the first line of each file.
 func Columns(names ...string) Option { return func(c *config) { c.columns = names } }
 
+// RequireColumns names columns that every CSV and TSV file must have, each
+// once. A file whose header lacks one stops the job, with an error that names
+// the file and the column; without this option, [Row.Get] returns "" for it in
+// every row. Default: none.
+func RequireColumns(names ...string) Option { return func(c *config) { c.required = names } }
+
 // Comma sets what separates the fields of CSV files: one ASCII character, ';'
 // for example. Default ','.
 func Comma(r rune) Option { return func(c *config) { c.comma = r } }
@@ -62,6 +71,24 @@ func (c *config) check() error {
 		return fmt.Errorf("invalid option: Comma %q can't separate fields", c.comma)
 	case c.columns != nil && len(c.columns) == 0:
 		return errors.New("invalid option: Columns names none")
+	}
+	if c.columns != nil {
+		if err := c.checkColumns(c.columns); err != nil {
+			return fmt.Errorf("invalid option: Columns: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkColumns says what a header lacks.
+func (c *config) checkColumns(names []string) error {
+	for _, required := range c.required {
+		switch first := slices.Index(names, required); {
+		case first < 0:
+			return fmt.Errorf("no column %q", required)
+		case slices.Contains(names[first+1:], required):
+			return fmt.Errorf("column %q is there twice", required)
+		}
 	}
 	return nil
 }

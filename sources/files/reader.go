@@ -228,6 +228,10 @@ func (r *reader[T]) readSplit(s *split[T], b *pipeline.SourceBatch[T]) error {
 		return nil
 	case r.cfg.follow && r.suspend(s, b, err):
 		return nil
+	case err == io.EOF && !r.cfg.follow && s.st.disk < s.total:
+		// A file that grows is read to its new end. One that shrinks has lost
+		// records, and nobody knows how many.
+		return fmt.Errorf("read %q: truncated while it was read: it had %d bytes at the start and ends after %d now", s.name, s.total, s.st.disk)
 	case err == io.EOF:
 		r.finish(s, b)
 		return nil

@@ -19,8 +19,8 @@ type header struct {
 	index map[string]int
 }
 
-// newHeader takes the column names. Of two columns of one name, Get finds the
-// first.
+// newHeader takes the column names. One that is there twice is no error:
+// exports have several columns without a name, for example.
 func newHeader(names []string) *header {
 	h := &header{names: names, index: make(map[string]int, len(names))}
 	for i, name := range names {
@@ -32,7 +32,8 @@ func newHeader(names []string) *header {
 }
 
 // Get returns the field in the named column, and "" when there is no such
-// column: see Lookup.
+// column: see Lookup. Of several columns of one name it returns the first; At
+// has the others, and [RequireColumns] refuses a file that has them.
 func (r Row) Get(name string) string {
 	field, _ := r.Lookup(name)
 	return field
@@ -85,27 +86,46 @@ func (r Row) String() string {
 // rejected. Where a quoted field does not end at all, the line it began on is
 // rejected and the next line is read for itself; encoding/csv would take the
 // rest of the file for one field.
-func CSV(pattern string, opts ...Option) *Source[Row] {
-	return newSource(pattern, rows(
+func CSV(pattern string, opts ...Option) *Source[Row] { return newSource(pattern, csvRows(), opts) }
+
+// DecodeCSV reads what [CSV] reads and makes a T of each row with the given
+// function, which several subtasks call at once. A row for which it returns an
+// error, or panics, is rejected like one that is no CSV: the dead letter has
+// the file, the line, and the bytes as they stand there. For [ErrSkip] the row
+// is passed over. What it rejects does not move the watermark.
+func DecodeCSV[T any](pattern string, decode func(Row) (T, error), opts ...Option) *Source[T] {
+	return newSource(pattern, converted(csvRows(), decode), opts)
+}
+
+func csvRows() format[Row] {
+	return rows(
 		func(c *config) framing { return framing{quotes: true, comma: byte(c.comma)} },
 		func(c *config) func([]byte, int) ([]string, error) {
 			comma := byte(c.comma)
 			return func(line []byte, n int) ([]string, error) { return splitCSV(line, comma, n) }
 		},
 		func(*config) error { return nil },
-	), opts)
+	)
 }
 
 // TSV reads files of tab-separated values. Nothing is quoted or escaped: a
 // field is what stands between two tabs, as in exports of logs and databases.
 // The first line of each file names the columns, see [Columns]. A line with
 // more or fewer fields is rejected.
-func TSV(pattern string, opts ...Option) *Source[Row] {
-	return newSource(pattern, rows(
+func TSV(pattern string, opts ...Option) *Source[Row] { return newSource(pattern, tsvRows(), opts) }
+
+// DecodeTSV reads what [TSV] reads and makes a T of each row with the given
+// function, as [DecodeCSV] does.
+func DecodeTSV[T any](pattern string, decode func(Row) (T, error), opts ...Option) *Source[T] {
+	return newSource(pattern, converted(tsvRows(), decode), opts)
+}
+
+func tsvRows() format[Row] {
+	return rows(
 		func(*config) framing { return framing{} },
 		func(*config) func([]byte, int) ([]string, error) { return splitTSV },
 		refuseComma,
-	), opts)
+	)
 }
 
 // rows is the format of records of named fields. split gets the number of
@@ -134,8 +154,11 @@ func rows(f func(*config) framing, split func(*config) func([]byte, int) ([]stri
 			}
 			d.header = func(line []byte) error {
 				names, err := split(line, 0)
+				if err != nil {
+					return err
+				}
 				h = newHeader(names)
-				return err
+				return c.checkColumns(names)
 			}
 			return d
 		},

@@ -9,8 +9,8 @@ import (
 )
 
 // Source reads the files that a pattern matches. It is made by [JSON],
-// [Lines], [Decode], [CSV], [TSV] and [AccessLog]. Every file is a split, named
-// by its path.
+// [Lines], [Decode], [CSV], [TSV], [AccessLog], [DecodeCSV], [DecodeTSV] and
+// [DecodeAccessLog]. Every file is a split, named by its path.
 type Source[T any] struct {
 	pattern string
 	format  format[T]

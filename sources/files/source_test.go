@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -369,6 +370,7 @@ func TestStartErrors(t *testing.T) {
 		{dir + "/s*", []files.Option{files.MaxOpen(0)}, "invalid option: MaxOpen is 0, must be at least 1", nil},
 		{dir + "/s*", []files.Option{files.PollInterval(0)}, "invalid option: PollInterval is not positive: 0s", nil},
 		{dir + "/s*", []files.Option{files.Columns("a")}, "invalid option: Columns is for CSV and TSV", nil},
+		{dir + "/s*", []files.Option{files.RequireColumns("a")}, "invalid option: RequireColumns is for CSV and TSV", nil},
 		{dir + "/s*", []files.Option{files.Comma(';')}, "invalid option: Comma is for CSV", nil},
 	} {
 		r := read(t, files.Lines(c.pattern, c.opts...))
@@ -448,22 +450,42 @@ func TestTruncatedWhileReading(t *testing.T) {
 	}
 	defer func() { _ = reader.(pipeline.Closer).Close() }()
 	n := 0
-	for {
+	for err == nil {
 		var b pipeline.SourceBatch[string]
-		err := reader.Read(t.Context(), &b)
+		err = reader.Read(t.Context(), &b)
 		n += len(b.Values)
-		if errors.Is(err, pipeline.ErrEndOfInput) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
 		if err := os.Truncate(path, 5); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n < 10 || n >= 100_000 {
 		t.Errorf("got %d records of a file that was truncated after the first", n)
+	}
+	want := fmt.Sprintf("read %q: truncated while it was read: it had %d bytes at the start and ends after ", path, lines.Len())
+	if !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got error %v, want %s...", err, want)
+	}
+}
+
+// TestCompressedTruncatedBetweenParts: what is left of the file is whole by
+// itself, so only its size tells.
+func TestCompressedTruncatedBetweenParts(t *testing.T) {
+	for name, part := range map[string]string{"gzip": gzipped("a\nb\n"), "zstd": zstded("a\nb\n")} {
+		path := put(t, filepath.Join(t.TempDir(), "f"), part+part)
+		reader, err := files.Lines(path).Open(t.Context(), &pipeline.SourceEnv{Parallelism: 1, BatchSize: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = reader.(pipeline.Closer).Close() }()
+		if err := os.Truncate(path, int64(len(part))); err != nil {
+			t.Fatal(err)
+		}
+		var b pipeline.SourceBatch[string]
+		err = reader.Read(t.Context(), &b)
+		want := fmt.Sprintf("it had %d bytes at the start and ends after %d now", 2*len(part), len(part))
+		if err == nil || !strings.Contains(err.Error(), want) || len(b.Values) != 2 {
+			t.Errorf("%s: got %q, error %v, want %s", name, b.Values, err, want)
+		}
 	}
 }
 
@@ -642,6 +664,75 @@ oops
 	}
 }
 
+func TestRequireColumns(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		header string
+		opts   []files.Option
+		want   string // empty for none
+	}{
+		{"a\tb\tc", nil, ""},
+		{"x\tb\ta\tx", nil, ""},
+		{"", nil, ""},
+		{"a\tc", nil, `f": header in line 1: no column "b"`},
+		{"a\tb\ta", nil, `f": header in line 1: column "a" is there twice`},
+		{"1\t2", []files.Option{files.Columns("a", "b")}, ""},
+		{"1\t2", []files.Option{files.Columns("a", "c")}, `invalid option: Columns: no column "b"`},
+	} {
+		path := put(t, filepath.Join(dir, "f"), c.header)
+		r := read(t, files.TSV(path, append(c.opts, files.RequireColumns("a", "b"))...))
+		if c.want == "" && r.err != nil || c.want != "" && (r.err == nil || !strings.HasSuffix(r.err.Error(), c.want)) {
+			t.Errorf("header %q: got error %v, want %q", c.header, r.err, c.want)
+		}
+	}
+}
+
+// TestRejectedByConversion: what the function rejects is a dead letter like
+// what the format does, and moves no watermark.
+func TestRejectedByConversion(t *testing.T) {
+	number := func(s string) (int, error) {
+		switch s {
+		case "skip":
+			return 0, files.ErrSkip
+		case "panic":
+			panic("ouch")
+		}
+		return strconv.Atoi(s)
+	}
+	column := func(r files.Row) (int, error) { return number(r.Get("n")) }
+	host := func(e files.AccessLogEntry) (int, error) { return number(e.Host) }
+	const rest = ` - - [10/Oct/2025:13:55:36 -0700] "GET / HTTP/1.1" 200 5`
+	for _, c := range []struct {
+		format string
+		source func(string) *files.Source[int]
+		lines  []string
+		line   int64 // of what can't be converted
+	}{
+		{"csv", func(p string) *files.Source[int] { return files.DecodeCSV(p, column) },
+			[]string{"n,x", "1,\"two\nlines\"", "\"ten\",x", "skip,x", "panic,x", "2,x"}, 4},
+		{"tsv", func(p string) *files.Source[int] { return files.DecodeTSV(p, column) },
+			[]string{"n\tx", "1\tx", "ten\tx", "skip\tx", "panic\tx", "2\tx"}, 3},
+		{"access log", func(p string) *files.Source[int] { return files.DecodeAccessLog(p, host) },
+			[]string{"", "1" + rest, "ten" + rest, "skip" + rest, "panic" + rest, "2" + rest}, 3},
+	} {
+		path := put(t, filepath.Join(t.TempDir(), "f"), strings.Join(c.lines, "\n"))
+		r := read(t, c.source(path))
+		if r.err != nil || fmt.Sprint(r.values) != "[1 2]" || r.stats["skipped"] != 1 || len(r.dead) != 2 {
+			t.Errorf("%s: got %v, dead letters\n%s\n%v, error %v", c.format, r.values, letters(r.dead), r.stats, r.err)
+			continue
+		}
+		for i, want := range []struct {
+			line      int64
+			raw, text string
+		}{{c.line, c.lines[2], "invalid syntax"}, {c.line + 2, c.lines[4], "ouch"}} {
+			d := r.dead[i]
+			if d.Split != path || d.Offset != want.line || string(d.Raw) != want.raw || !strings.Contains(d.Error, want.text) {
+				t.Errorf("%s: got dead letter %+v, want line %d, %q, %s", c.format, d, want.line, want.raw, want.text)
+			}
+		}
+	}
+}
+
 // folderWith makes a folder with a file for an example.
 func folderWith(name, content string) (dir string, remove func()) {
 	dir, err := os.MkdirTemp("", "example")
@@ -715,4 +806,84 @@ func ExampleDecode() {
 	}
 	fmt.Println(out.Values())
 	// Output: [{3 4}]
+}
+
+func ExampleDecodeCSV() {
+	dir, remove := folderWith("sizes.csv", "width,height\n3,4\n5,\n")
+	defer remove()
+
+	area := func(r files.Row) (int, error) {
+		w, err := strconv.Atoi(r.Get("width"))
+		if err != nil {
+			return 0, err
+		}
+		h, err := strconv.Atoi(r.Get("height"))
+		return w * h, err
+	}
+	areas := files.DecodeCSV(filepath.Join(dir, "*.csv"), area, files.RequireColumns("width", "height"))
+
+	p := pipeline.New(pipeline.DefaultParallelism(1))
+	out := memory.Collect(pipeline.From(p, "areas", areas), "out")
+	dead := memory.Collect(pipeline.DeadLetters(p), "dead")
+	if err := p.Run(context.Background()); err != nil {
+		panic(err)
+	}
+	fmt.Println(out.Values())
+	for _, d := range dead.Values() {
+		fmt.Printf("%s line %d: %q\n", filepath.Base(d.Split), d.Offset, d.Raw)
+	}
+	// Output:
+	// [12]
+	// sizes.csv line 3: "5,"
+}
+
+func ExampleDecodeTSV() {
+	dir, remove := folderWith("users.tsv", "id\tname\n1\tAda\n2\t\n")
+	defer remove()
+
+	names := files.DecodeTSV(filepath.Join(dir, "users.tsv"), func(r files.Row) (string, error) {
+		if r.Get("name") == "" {
+			return "", files.ErrSkip
+		}
+		return r.Get("name"), nil
+	})
+	p := pipeline.New(pipeline.DefaultParallelism(1))
+	out := memory.Collect(pipeline.From(p, "names", names), "out")
+	if err := p.Run(context.Background()); err != nil {
+		panic(err)
+	}
+	fmt.Println(out.Values())
+	// Output: [Ada]
+}
+
+func ExampleDecodeAccessLog() {
+	dir, remove := folderWith("access.log", `192.0.2.7 - - [10/Oct/2025:13:55:36 -0700] "GET /a HTTP/1.1" 200 2326
+192.0.2.8 - - [10/Oct/9999:13:55:36 -0700] "GET /b HTTP/1.1" 200 17
+`)
+	defer remove()
+
+	type view struct {
+		page string
+		time int64
+	}
+	views := files.DecodeAccessLog(filepath.Join(dir, "access.log"), func(e files.AccessLogEntry) (view, error) {
+		if e.Time > time.Now().UnixMilli() {
+			return view{}, errors.New("from the future")
+		}
+		return view{e.URL, e.Time}, nil
+	})
+	p := pipeline.New(pipeline.DefaultParallelism(1))
+	timed := pipeline.From(p, "views", views, pipeline.BoundedDisorder(func(v view) int64 { return v.time }, time.Minute))
+	out := memory.Collect(timed, "out")
+	dead := memory.Collect(pipeline.DeadLetters(p), "dead")
+	if err := p.Run(context.Background()); err != nil {
+		panic(err)
+	}
+	fmt.Println(out.Values())
+	for _, d := range dead.Values() {
+		fmt.Printf("line %d: %s\n", d.Offset, d.Error)
+	}
+	// Output:
+	// [{/a 1760129736000}]
+	// line 2: byte 70: from the future
 }
