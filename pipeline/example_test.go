@@ -239,3 +239,68 @@ func ExamplePipeline_Validate() {
 	// the name "views" is taken by the source
 	// the sink has no name
 }
+
+// page passes on the pages of hits, named by the subtask that saw them.
+func page(c *pipeline.Context[pipeline.NoKey, string], h Hit) error {
+	c.Emit(fmt.Sprintf("subtask %d: %s", c.Subtask(), h.Page))
+	return nil
+}
+
+// Every subtask sees every record.
+func ExampleBroadcast() {
+	p := pipeline.New(pipeline.DefaultParallelism(1))
+	views := pipeline.From(p, "views", memory.From(hits[:2]))
+	everywhere := pipeline.Process(pipeline.Broadcast(views), "pages", pipeline.Func(page), pipeline.Parallelism(2))
+	show(p, sink.Collect(everywhere, "out"))
+	// Output:
+	// subtask 0: /home
+	// subtask 0: /home
+	// subtask 1: /home
+	// subtask 1: /home
+}
+
+// Batches of a source with a single split are dealt out to several subtasks.
+func ExampleRebalance() {
+	p := pipeline.New(pipeline.DefaultParallelism(1), pipeline.BatchSize(2))
+	views := pipeline.From(p, "views", memory.From(hits))
+	spread := pipeline.Process(pipeline.Rebalance(views), "pages", pipeline.Func(page), pipeline.Parallelism(2))
+	show(p, sink.Collect(spread, "out"))
+	// Output:
+	// subtask 0: /pay
+	// subtask 0: /shop
+	// subtask 1: /home
+	// subtask 1: /home
+}
+
+// Records of one key meet the same state, whichever subtask owns it.
+func ExampleKeyBy() {
+	type visit struct{ User, Page string }
+	p := pipeline.New(pipeline.DefaultParallelism(4))
+	views := pipeline.From(p, "views", memory.From(hits))
+	byVisit := pipeline.KeyBy(views, func(h Hit) visit { return visit{h.User, h.Page} })
+	keys := pipeline.Process(byVisit, "keys", pipeline.Func(
+		func(c *pipeline.Context[visit, visit], _ Hit) error {
+			c.Emit(c.Key())
+			return nil
+		}))
+	show(p, sink.Collect(keys, "out"))
+	// Output:
+	// {ann /home}
+	// {ann /pay}
+	// {ann /shop}
+	// {bob /home}
+}
+
+// A source without disorder whose quiet splits must not hold time back, and
+// that closes its last windows although traffic stops.
+func ExampleMonotonic() {
+	p := pipeline.New()
+	views := pipeline.From(p, "views", memory.From(hits),
+		pipeline.Monotonic(Hit.Time).IdleAfter(time.Minute).AdvanceWhenIdle(5*time.Minute))
+	show(p, sink.Collect(views, "out"))
+	// Output:
+	// {ann /home 1000}
+	// {ann /pay 7000}
+	// {ann /shop 3000}
+	// {bob /home 2000}
+}
