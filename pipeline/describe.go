@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -105,7 +106,7 @@ func (g Graph) Mermaid() string {
 	for i, c := range g.Chains {
 		fmt.Fprintf(&b, "  subgraph c%d [\" \"]\n", i)
 		for _, n := range g.Nodes {
-			if contains(c, n.Name) {
+			if slices.Contains(c, n.Name) {
 				fmt.Fprintf(&b, "    %s[\"%s ×%d\"]\n", id[n.Name], mermaidText(n.Name), n.Parallelism)
 			}
 		}
@@ -119,15 +120,6 @@ func (g Graph) Mermaid() string {
 		fmt.Fprintf(&b, "  %s -->|%s| %s\n", id[e.From], mermaidText(label), id[e.To])
 	}
 	return b.String()
-}
-
-func contains(all []string, s string) bool {
-	for _, a := range all {
-		if a == s {
-			return true
-		}
-	}
-	return false
 }
 
 func mermaidText(s string) string { return strings.ReplaceAll(s, `"`, "#quot;") }

@@ -59,12 +59,9 @@ type edge struct {
 	conn    connector
 	to      *node
 	input   int
-	forward forwarder // the connector before KeyBy and the like changed it
+	forward connector // the connector before KeyBy and the like changed it
 	chained bool      // decided by the plan
 }
-
-// forwarder is the plain connector of the output's own type.
-type forwarder interface{ connector }
 
 func newEdge(n *node, o *output, plain connector) *edge {
 	return &edge{from: n, out: o, conn: plain, forward: plain}
@@ -200,7 +197,7 @@ func (p *Pipeline) inspect() []*mistake {
 			add(n.where, "%v %q has no input", n.kind, n.name)
 		}
 		if n.needsEventTime {
-			for _, src := range n.sources(nil) {
+			for _, src := range n.sources() {
 				if !src.eventTime {
 					add(n.where, "operator %q works in event time, but its source %q has no watermark strategy", n.name, src.name)
 				}
@@ -224,10 +221,10 @@ func outputName(n *node, o *output) string {
 }
 
 // sources returns the sources upstream of n, n included.
-func (n *node) sources(seen []*node) []*node {
+func (n *node) sources() []*node {
 	var all []*node
 	for _, up := range n.upstream(nil) {
-		if up.kind == kindSource && !slices.Contains(seen, up) {
+		if up.kind == kindSource {
 			all = append(all, up)
 		}
 	}

@@ -173,31 +173,30 @@ func rejected[K comparable, In any](inst *instance, b *Batch[K, In], err error) 
 	return t.err == nil
 }
 
-// runner runs a Processor.
-type runner[K comparable, In, Out any] struct {
-	base[K, Out]
-	op      Processor[K, In, Out]
-	batch   BatchProcessor[K, In, Out]
-	attempt func(*Batch[K, In]) error
-}
-
+// newRunner makes the instance of a Processor: its entry takes records one by
+// one, or whole batches where the operator would rather have those.
 func newRunner[K comparable, In, Out any](env *buildEnv, op Processor[K, In, Out]) *instance {
-	r := &runner[K, In, Out]{op: op}
+	if batch, ok := op.(BatchProcessor[K, In, Out]); ok {
+		r := &batchRunner[K, In, Out]{batch: batch}
+		r.init(env, op)
+		env.inst.entries = []any{receiver[K, In](r)}
+		return env.inst
+	}
+	r := &base[K, Out]{}
 	r.init(env, op)
-	r.batch, _ = op.(BatchProcessor[K, In, Out])
-	r.attempt = r.records
-	env.inst.entries = []any{receiver[K, In](r)}
+	env.inst.entries = []any{receiver[K, In](newEntry(r, op.Process))}
 	return env.inst
 }
 
-func (r *runner[K, In, Out]) process(b *Batch[K, In]) {
-	if r.batch == nil {
-		guard(r.inst, b, r.attempt)
-		r.inst.flushOuts()
-		return
-	}
-	// The same as guard, in line: an operator on batches may take 1 ns for a
-	// record, and every call less per batch shows.
+// batchRunner runs a BatchProcessor.
+type batchRunner[K comparable, In, Out any] struct {
+	base[K, Out]
+	batch BatchProcessor[K, In, Out]
+}
+
+// process is guard, in line: an operator on batches may take 1 ns for a record,
+// and every call less per batch shows.
+func (r *batchRunner[K, In, Out]) process(b *Batch[K, In]) {
 	if r.inst.task.err != nil {
 		return
 	}
@@ -209,27 +208,9 @@ func (r *runner[K, In, Out]) process(b *Batch[K, In]) {
 	r.inst.flushOuts()
 }
 
-func (r *runner[K, In, Out]) wholeBatch(b *Batch[K, In]) (err error) {
+func (r *batchRunner[K, In, Out]) wholeBatch(b *Batch[K, In]) (err error) {
 	defer CatchPanic(&err)
 	return r.batch.ProcessBatch(&r.ctx, b)
-}
-
-func (r *runner[K, In, Out]) records(b *Batch[K, In]) (err error) {
-	defer CatchPanic(&err)
-	if r.keyed {
-		r.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
-	}
-	for i := b.Cursor; i < len(b.Values); i++ {
-		b.Cursor = i
-		if r.keyed {
-			r.ctx.keyed.SetKey(b.Keys[i], b.Hashes[i])
-		}
-		r.ctx.time = b.Times[i]
-		if err := r.op.Process(&r.ctx, b.Values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // coRunner runs a CoProcessor: two entries, one context.
@@ -242,43 +223,44 @@ func newCoRunner[K comparable, L, R, Out any](env *buildEnv, op CoProcessor[K, L
 	r := &coRunner[K, L, R, Out]{op: op}
 	r.init(env, op)
 	env.inst.entries = []any{
-		receiver[K, L](newSide(&r.base, op.ProcessLeft)),
-		receiver[K, R](newSide(&r.base, op.ProcessRight)),
+		receiver[K, L](newEntry(&r.base, op.ProcessLeft)),
+		receiver[K, R](newEntry(&r.base, op.ProcessRight)),
 	}
 	return env.inst
 }
 
-// side is one entry of a coRunner. Signals do not come this way: a node with
-// two inputs heads its chain, and the task's valve has merged them.
-type side[K comparable, In, Out any] struct {
+// entry hands the records of one input to an operator's function. The two of a
+// coRunner get no signals: a node with two inputs heads its chain, and the
+// task's valve has merged them.
+type entry[K comparable, In, Out any] struct {
 	*base[K, Out]
 	f       func(*Context[K, Out], In) error
 	attempt func(*Batch[K, In]) error
 }
 
-func newSide[K comparable, In, Out any](b *base[K, Out], f func(*Context[K, Out], In) error) *side[K, In, Out] {
-	s := &side[K, In, Out]{base: b, f: f}
-	s.attempt = s.records
-	return s
+func newEntry[K comparable, In, Out any](b *base[K, Out], f func(*Context[K, Out], In) error) *entry[K, In, Out] {
+	e := &entry[K, In, Out]{base: b, f: f}
+	e.attempt = e.records
+	return e
 }
 
-func (s *side[K, In, Out]) process(b *Batch[K, In]) {
-	guard(s.inst, b, s.attempt)
-	s.inst.flushOuts()
+func (e *entry[K, In, Out]) process(b *Batch[K, In]) {
+	guard(e.inst, b, e.attempt)
+	e.inst.flushOuts()
 }
 
-func (s *side[K, In, Out]) records(b *Batch[K, In]) (err error) {
+func (e *entry[K, In, Out]) records(b *Batch[K, In]) (err error) {
 	defer CatchPanic(&err)
-	if s.keyed {
-		s.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
+	if e.keyed {
+		e.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
 	}
 	for i := b.Cursor; i < len(b.Values); i++ {
 		b.Cursor = i
-		if s.keyed {
-			s.ctx.keyed.SetKey(b.Keys[i], b.Hashes[i])
+		if e.keyed {
+			e.ctx.keyed.SetKey(b.Keys[i], b.Hashes[i])
 		}
-		s.ctx.time = b.Times[i]
-		if err := s.f(&s.ctx, b.Values[i]); err != nil {
+		e.ctx.time = b.Times[i]
+		if err := e.f(&e.ctx, b.Values[i]); err != nil {
 			return err
 		}
 	}

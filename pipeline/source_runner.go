@@ -435,13 +435,7 @@ func (r *sourceRunner[T]) rejectAt(b *SourceBatch[T], i int, text string, err er
 	if i < len(b.Times) {
 		d.Time = b.Times[i]
 	}
-	in := r.inst
-	d.Operator, d.Subtask = in.node.name, in.task.subtask
-	if in.dead == nil || IsFatal(err) {
-		in.task.fail(in.failure(d.Record, err))
-	} else {
-		in.letter(d)
-	}
+	r.inst.reject(d, err)
 	b.Values = slices.Delete(b.Values, i, i+1)
 }
 

@@ -280,7 +280,7 @@ func (in *instance) reject(d DeadLetter, err error) {
 	d.Operator, d.Subtask = in.node.name, in.task.subtask
 	if in.dead == nil || IsFatal(err) {
 		record := d.Record
-		if d.Split != "" {
+		if record == "" && d.Split != "" {
 			record = fmt.Sprintf("%s:%d %q", d.Split, d.Offset, cut(string(d.Raw), 256))
 		}
 		in.task.fail(in.failure(record, err))
