@@ -34,12 +34,47 @@ type Flusher interface {
 	Flush(ctx context.Context) error
 }
 
+// Committer is implemented by writers whose output takes effect with a
+// checkpoint, so that it does so exactly once: nobody may see what was written
+// before the checkpoint is there, and everybody may see it once after, however
+// often the job was killed in between.
+//
+//	Write … Write   Prepare(7)   Write … Write   Prepare(8)
+//	                        └──── checkpoint 7 is complete: Commit(7) ...
+//
+// A job that takes no checkpoints prepares and commits once, at its end.
+type Committer interface {
+	// Prepare is called at a barrier, after all records before it were written.
+	// It makes them safe, so that a later process can commit them, and returns
+	// what that process must know, at most a few KB; nil if there is nothing to
+	// commit. Records written from now on belong to the next checkpoint, whose
+	// number is higher. An error fails the checkpoint, and as the writer can't be
+	// trusted after it, the job.
+	Prepare(ctx context.Context, checkpoint int64) (prepared []byte, err error)
+
+	// Commit makes what was prepared visible. It is called once a checkpoint that
+	// contains it is complete, in the order it was prepared, and, when the job
+	// starts from such a checkpoint, again by another process, right after Open:
+	// to commit what is committed already must be harmless. An error stops the
+	// job; the next start commits again.
+	Commit(ctx context.Context, prepared []byte) error
+}
+
 // SinkEnv is what a writer knows of the job.
 type SinkEnv struct {
 	// Operator is the sink's name in the graph.
 	Operator string
 	// Subtask is this writer's index among Parallelism writers.
 	Subtask, Parallelism int
+	// Checkpoints says that the job takes checkpoints.
+	Checkpoints bool
+	// Run names this start of the job, unlike any other's: letters and digits.
+	Run string
+	// Prepared is what all subtasks had prepared when the job's checkpoint was
+	// taken, nil when the job starts anew. The engine shares it out among the
+	// subtasks' Commit; what an earlier run wrote and is not mentioned here will
+	// never be committed, and subtask 0 may remove it while opening.
+	Prepared [][]byte
 	// Reject sends a record to the job's dead-letter output, or stops the job
 	// where there is none. Operator and Subtask are filled in. It is to be called
 	// from within Write or Flush.
