@@ -53,7 +53,7 @@ func (o *onceOperator[K, T, A, R]) Process(c *resultContext[K, R], v T) error {
 
 // ProcessBatch implements [pipeline.BatchProcessor].
 func (o *onceOperator[K, T, A, R]) ProcessBatch(c *resultContext[K, R], b *pipeline.Batch[K, T]) error {
-	o.keys.Prefetch(b.Hashes[b.Cursor:])
+	o.keys.Prefetch(b.Keys[b.Cursor:], b.Hashes[b.Cursor:])
 	watermark, add := c.Watermark(), o.agg.Add
 	for i := b.Cursor; i < len(b.Values); i++ {
 		b.Cursor = i

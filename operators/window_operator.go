@@ -83,7 +83,7 @@ func (o *windowOperator[K, T, A, R]) Process(c *resultContext[K, R], v T) error 
 
 // ProcessBatch implements [pipeline.BatchProcessor].
 func (o *windowOperator[K, T, A, R]) ProcessBatch(c *resultContext[K, R], b *pipeline.Batch[K, T]) error {
-	o.keys.Prefetch(b.Hashes[b.Cursor:])
+	o.keys.Prefetch(b.Keys[b.Cursor:], b.Hashes[b.Cursor:])
 	if o.disjoint {
 		o.addBatch(c, b)
 		return nil

@@ -252,7 +252,7 @@ func (e *entry[K, In, Out]) process(b *Batch[K, In]) {
 func (e *entry[K, In, Out]) records(b *Batch[K, In]) (err error) {
 	defer CatchPanic(&err)
 	if e.keyed {
-		e.ctx.keyed.Prefetch(b.Hashes[b.Cursor:])
+		e.ctx.keyed.Prefetch(b.Keys[b.Cursor:], b.Hashes[b.Cursor:])
 	}
 	for i := b.Cursor; i < len(b.Values); i++ {
 		b.Cursor = i

@@ -3,32 +3,68 @@ package state
 import (
 	"errors"
 	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // Backend holds the keyed state of one operator subtask, and the key that
 // state calls speak of. The engine makes it and sets the key; an operator
 // declares its state on it while it opens.
+//
+// Without a [Storage] it keeps everything in memory and for the life of the
+// process. With one, [Backend.Attach] comes first, then the declarations, then
+// [Backend.Ready]; after that, snapshots can be taken.
 type Backend[K comparable] struct {
 	key  K
 	hash uint64
 
 	maxParallelism int
 	owned          Range
-	tables         []namedTable
+	declared       []declared[K]
 	refused        error
 	errs           []error
+
+	storage *Storage
+	disk    *disk // nil: memory is all there is
+	keys    keyCodec[K]
+	hasher  func(K) uint64
+	sources []*pebble.DB // to be restored from, where there is no disk
+	now     func(Clock) int64
+	used    int64 // of the storage's memory, as last reported
+	pending writes
+	mortal  []mortal
+	queues  []*TimerQueue[K] // to be restored from sources
+	taken   uint64           // the disk's version at the last snapshot, plus one
 }
 
-// namedTable is what a backend knows of a table without its types.
-type namedTable struct {
-	name     string
-	len      func() int
-	prefetch func(hashes []uint64) // nil where nothing is to be gained
+// declared is what a backend knows of a declared state without its types.
+type declared[K comparable] interface {
+	info() Info
+	len() int
+	prefetch(keys []K, hashes []uint64)
+	// attach connects with the backend's disk, or restores from its sources.
+	attach(b *Backend[K]) error
+	// flush adds to w all that the disk does not have, or, without a disk, all.
+	flush(w *writes) error
+	memory() int64
+	evict(want int64, w *writes) (freed int64, err error)
+}
+
+// Info describes one declared state, for the manifest of a checkpoint.
+type Info struct {
+	// Name is the name it was declared under.
+	Name string
+	// Kind is "value", "group" or "timers".
+	Kind string
+	// Type is the Go type of its values.
+	Type string
+	// Version is the version of the encoding.
+	Version uint32
 }
 
 // NewBackend returns an empty in-memory backend for the key groups in owned.
 func NewBackend[K comparable](maxParallelism int, owned Range) *Backend[K] {
-	return &Backend[K]{maxParallelism: maxParallelism, owned: owned}
+	return &Backend[K]{maxParallelism: maxParallelism, owned: owned, now: func(Clock) int64 { return 0 }}
 }
 
 // Refuse returns a backend on which every declaration fails with err. It
@@ -44,63 +80,144 @@ func (b *Backend[K]) SetKey(key K, hash uint64) { b.key, b.hash = key, hash }
 // Key returns the key that state calls speak of.
 func (b *Backend[K]) Key() K { return b.key }
 
+// Current returns the key that state calls speak of, with its hash.
+func (b *Backend[K]) Current() (K, uint64) { return b.key, b.hash }
+
 // Owned returns the key groups this backend holds.
 func (b *Backend[K]) Owned() Range { return b.owned }
 
+// MaxParallelism returns the number of key groups of the job.
+func (b *Backend[K]) MaxParallelism() int { return b.maxParallelism }
+
+// SetClock says where [TTL] takes the time from, in milliseconds: the event
+// time of the record in hand or the watermark, whichever is later, and the
+// processing time. The engine sets it.
+func (b *Backend[K]) SetClock(now func(Clock) int64) { b.now = now }
+
 // Err returns what went wrong while state was declared: a name that is empty
-// or taken, or state on a stream that has no key. The engine asks once, after
-// the operator has opened, so an operator need not.
+// or taken, state on a stream that has no key, a type that can't be kept, or
+// what a checkpoint holds under that name and can't be read. The engine asks
+// once, after the operator has opened, so an operator need not.
 func (b *Backend[K]) Err() error { return errors.Join(b.errs...) }
 
-// Len returns the number of entries in all tables.
+// Len returns the number of entries in all declared state.
 func (b *Backend[K]) Len() int {
 	n := 0
-	for _, t := range b.tables {
-		n += t.len()
+	for _, d := range b.declared {
+		n += d.len()
 	}
 	return n
 }
 
 // Sizes calls f with the name of every declared state and its number of
-// entries, in order of declaration.
+// entries, in order of declaration. What is only on disk is counted as far as
+// it is known: entries replaced or deleted unseen may be counted twice, and
+// those that a restart has not read yet not at all.
 func (b *Backend[K]) Sizes(f func(name string, entries int)) {
-	for _, t := range b.tables {
-		f(t.name, t.len())
-	}
-}
-
-// Prefetch makes the look-ups of the keys of a batch cheaper, in every state
-// that has grown large. It changes nothing. The engine calls it before it hands
-// the records of a batch to an operator one by one.
-func (b *Backend[K]) Prefetch(hashes []uint64) {
-	for _, t := range b.tables {
-		if t.prefetch != nil {
-			t.prefetch(hashes)
+	for _, d := range b.declared {
+		if i := d.info(); i.Kind != kindTimers {
+			f(i.Name, d.len())
 		}
 	}
 }
 
-func (b *Backend[K]) declare(name string, length func() int, prefetch func([]uint64)) {
-	if err := b.checkName(name); err != nil {
-		b.errs = append(b.errs, err)
+// Declared describes all declared state.
+func (b *Backend[K]) Declared() []Info {
+	var all []Info
+	for _, d := range b.declared {
+		all = append(all, d.info())
 	}
-	b.tables = append(b.tables, namedTable{name, length, prefetch})
+	return all
 }
 
-func (b *Backend[K]) checkName(name string) error {
-	if b.refused != nil {
-		return fmt.Errorf("state %q: %w", name, b.refused)
+// Prefetch makes the look-ups of the keys of a batch cheaper, in every state
+// that has grown large, and reads from disk what of them is there. The engine
+// calls it before it hands the records of a batch to an operator one by one.
+func (b *Backend[K]) Prefetch(keys []K, hashes []uint64) {
+	for _, d := range b.declared {
+		d.prefetch(keys, hashes)
 	}
-	if name == "" {
+}
+
+// Relieve gives memory back if the backends of the storage together hold too
+// much. The engine calls it between batches; pointers into state do not survive
+// it.
+func (b *Backend[K]) Relieve() {
+	if b.disk == nil {
+		return
+	}
+	if b.account(); b.storage.used.Load() <= b.storage.budget {
+		return
+	}
+	// One that holds little would only go to disk more often: others will give.
+	if b.used*2 < b.storage.share() {
+		return
+	}
+	if err := b.evict(b.storage.budget / 16); err != nil {
+		panic(&StorageError{"", err})
+	}
+}
+
+// evict frees about want bytes, from each state by its size.
+func (b *Backend[K]) evict(want int64) error {
+	for _, d := range b.declared {
+		part := int64(float64(want) * float64(d.memory()) / float64(max(b.used, 1)))
+		if _, err := d.evict(part, &b.pending); err != nil {
+			return err
+		}
+	}
+	err := b.disk.write(&b.pending)
+	b.account()
+	return err
+}
+
+// account tells the storage what this backend holds.
+func (b *Backend[K]) account() {
+	total := int64(0)
+	for _, d := range b.declared {
+		total += d.memory()
+	}
+	if total != b.used {
+		b.storage.used.Add(total - b.used)
+		b.used = total
+	}
+}
+
+func (b *Backend[K]) declare(d declared[K]) {
+	err := b.checkName(d.info())
+	if err == nil && b.storage != nil {
+		if err = d.attach(b); err == nil {
+			b.account()
+		}
+	}
+	if err != nil {
+		b.errs = append(b.errs, err)
+	}
+	b.declared = append(b.declared, d)
+}
+
+func (b *Backend[K]) checkName(i Info) error {
+	if b.refused != nil {
+		return fmt.Errorf("state %q: %w", i.Name, b.refused)
+	}
+	if i.Name == "" {
 		return errors.New("state name is empty")
 	}
-	for _, t := range b.tables {
-		if t.name == name {
-			return fmt.Errorf("state %q is declared twice", name)
+	for _, d := range b.declared {
+		o := d.info()
+		if o.Name == i.Name && (o.Kind == kindTimers) == (i.Kind == kindTimers) {
+			return fmt.Errorf("state %q is declared twice", i.Name)
+		}
+		if sectionOf(o.Kind, o.Name) == sectionOf(i.Kind, i.Name) {
+			return fmt.Errorf("state %q: its name has the same hash as %q: choose another", i.Name, o.Name)
 		}
 	}
 	return nil
 }
 
-// Current returns the key that state calls speak of, with its hash.
-func (b *Backend[K]) Current() (K, uint64) { return b.key, b.hash }
+// The kinds of state.
+const (
+	kindValue  = "value"
+	kindGroup  = "group"
+	kindTimers = "timers"
+)

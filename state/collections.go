@@ -2,12 +2,13 @@ package state
 
 import "iter"
 
-// List is a list of values for each key, in order of appending.
+// List is a list of values for each key, in order of appending. The whole list
+// is read and written as one, so it is not for very long ones.
 type List[K comparable, E any] struct{ v *Value[K, []E] }
 
 // NewList declares a list; see [NewValue] for the name.
-func NewList[E any, K comparable](b *Backend[K], name string) *List[K, E] {
-	return &List[K, E]{NewValue[[]E](b, name)}
+func NewList[E any, K comparable](b *Backend[K], name string, opts ...Option) *List[K, E] {
+	return &List[K, E]{NewValue[[]E](b, name, opts...)}
 }
 
 // Append adds values to the current key's list.
@@ -19,10 +20,8 @@ func (l *List[K, E]) Append(values ...E) {
 // Get returns the current key's list. The slice belongs to the state: it may
 // be read until the next call on this List, and not changed.
 func (l *List[K, E]) Get() []E {
-	if p := l.v.Ptr(); p != nil {
-		return *p
-	}
-	return nil
+	list, _ := l.v.Get()
+	return list
 }
 
 // Set replaces the current key's list and takes ownership of values. An empty
@@ -38,19 +37,18 @@ func (l *List[K, E]) Set(values []E) {
 // Clear forgets the current key's list.
 func (l *List[K, E]) Clear() { l.v.Clear() }
 
-// Map is a map for each key.
+// Map is a map for each key. The whole map is read and written as one: where a
+// key's entries are many, make them part of the key.
 type Map[K comparable, MK comparable, MV any] struct{ v *Value[K, map[MK]MV] }
 
 // NewMap declares a map; see [NewValue] for the name.
-func NewMap[MK comparable, MV any, K comparable](b *Backend[K], name string) *Map[K, MK, MV] {
-	return &Map[K, MK, MV]{NewValue[map[MK]MV](b, name)}
+func NewMap[MK comparable, MV any, K comparable](b *Backend[K], name string, opts ...Option) *Map[K, MK, MV] {
+	return &Map[K, MK, MV]{NewValue[map[MK]MV](b, name, opts...)}
 }
 
 func (m *Map[K, MK, MV]) current() map[MK]MV {
-	if p := m.v.Ptr(); p != nil {
-		return *p
-	}
-	return nil
+	entries, _ := m.v.Get()
+	return entries
 }
 
 // Get returns the entry of the current key's map, and whether there is one.
@@ -70,9 +68,11 @@ func (m *Map[K, MK, MV]) Put(key MK, val MV) {
 
 // Delete removes an entry; a map that becomes empty is forgotten.
 func (m *Map[K, MK, MV]) Delete(key MK) {
-	entries := m.current()
-	delete(entries, key)
-	if len(entries) == 0 {
+	p := m.v.Ptr()
+	if p == nil {
+		return
+	}
+	if delete(*p, key); len(*p) == 0 {
 		m.v.Clear()
 	}
 }
@@ -93,53 +93,3 @@ func (m *Map[K, MK, MV]) All() iter.Seq2[MK, MV] {
 
 // Clear forgets the current key's map.
 func (m *Map[K, MK, MV]) Clear() { m.v.Clear() }
-
-// Group is one value for each key group rather than each key: a structure
-// that many keys share and that still moves with them when a job is restored
-// at another parallelism.
-type Group[K comparable, V any] struct {
-	b    *Backend[K]
-	vals []*V
-}
-
-// NewGroup declares a value for each key group; see [NewValue] for the name.
-func NewGroup[V any, K comparable](b *Backend[K], name string) *Group[K, V] {
-	g := &Group[K, V]{b: b, vals: make([]*V, b.owned.Len())}
-	b.declare(name, g.Len, nil)
-	return g
-}
-
-// Upsert returns the value of the current key's group, first making it zero
-// where there was none. The pointer holds for the life of the state.
-func (g *Group[K, V]) Upsert() *V {
-	p := &g.vals[KeyGroup(g.b.hash, g.b.maxParallelism)-g.b.owned.First]
-	if *p == nil {
-		*p = new(V)
-	}
-	return *p
-}
-
-// Hash returns the hash of the current key. The keys of one group agree in its
-// remainder by the maximum parallelism, so mix it before putting it into a
-// filter or sketch.
-func (g *Group[K, V]) Hash() uint64 { return g.b.hash }
-
-// Len returns the number of groups that have a value.
-func (g *Group[K, V]) Len() int {
-	n := 0
-	for _, p := range g.vals {
-		if p != nil {
-			n++
-		}
-	}
-	return n
-}
-
-// Each calls f for every group that has a value.
-func (g *Group[K, V]) Each(f func(group int, val *V)) {
-	for i, p := range g.vals {
-		if p != nil {
-			f(g.b.owned.First+i, p)
-		}
-	}
-}

@@ -79,17 +79,21 @@ type schema[V any] struct {
 	codec      Codec[V]
 	version    uint32
 	migrations map[uint32]func([]byte) (V, error)
-	ttl        time.Duration
-	clock      Clock
+	pointers   bool // values refer to memory outside themselves
 }
 
-// schemaOf settles the options of a state of type V.
-func schemaOf[V any](opts []Option) (schema[V], error) {
+func settled(opts []Option) options {
 	o := options{version: 1}
 	for _, set := range opts {
 		set(&o)
 	}
-	s := schema[V]{version: o.version, ttl: o.ttl, clock: o.clock}
+	return o
+}
+
+// schemaOf settles the options of a state of type V.
+func schemaOf[V any](opts []Option) (schema[V], error) {
+	o := settled(opts)
+	s := schema[V]{version: o.version, pointers: hasPointers(reflect.TypeFor[V]())}
 	errs := o.errs
 	switch c := o.codec.(type) {
 	case nil:
@@ -98,6 +102,8 @@ func schemaOf[V any](opts []Option) (schema[V], error) {
 			errs = append(errs, err)
 		}
 		s.codec = codec
+	case unencodable:
+		errs = append(errs, c.err)
 	case Codec[V]:
 		s.codec = c
 	default:
@@ -118,4 +124,25 @@ func schemaOf[V any](opts []Option) (schema[V], error) {
 		}
 	}
 	return s, errors.Join(errs...)
+}
+
+// hasPointers says whether values of a type refer to memory outside themselves.
+func hasPointers(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
+		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
+		return false
+	case reflect.Array:
+		return t.Len() > 0 && hasPointers(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasPointers(t.Field(i).Type) {
+				return true
+			}
+		}
+		return false
+	default:
+		return true
+	}
 }

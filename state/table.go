@@ -15,11 +15,16 @@ import (
 // bounds the pause of a rehash to a 128th of the table. Values stand in the
 // slots themselves: packed apart from the index, which saves memory, each
 // look-up in a large table missed the cache once more.
+//
+// A table with a disk behind it is a write-back cache, see [backing].
 type table[K comparable, V any] struct {
 	groups         []group[K, V]
 	maxParallelism uint64
 	first          uint64
-	entries        int
+	entries        int            // live ones, in memory
+	evicted        int            // live ones that are only on disk, as far as known
+	slots          int            // of all groups, used or not
+	back           *backing[K, V] // nil: memory is all there is
 
 	slotSize  int
 	lastLine  int // offset of the last byte of a slot that is worth prefetching
@@ -29,16 +34,38 @@ type table[K comparable, V any] struct {
 
 // group is one key group's division. A slot whose tag is 0 is empty.
 type group[K comparable, V any] struct {
-	slots  []slot[K, V]
-	used   int
-	sparse int // deletions in a row that found at most an eighth of the slots used
+	slots     []slot[K, V]
+	used      int
+	sparse    int // deletions in a row that found at most an eighth of the slots used
+	elsewhere int // keys that may be on disk and are not in a slot; 0: what is not here is nowhere
 }
 
+// slot is a key and its value. The tag is the key's hash, with its lowest bits
+// replaced by the slot's status. The keys of a group agree in those bits of the
+// hash anyhow, for the usual number of groups.
 type slot[K comparable, V any] struct {
-	tag uint64 // the key's hash, its lowest bit set
+	tag uint64
 	key K
 	val V
 }
+
+// The status of a slot. Without a disk every used slot is dirty and recent, so
+// that a look-up never has to change it.
+//
+//	           insert                 flush                 evict
+//	(nowhere) ────────▶ dirty ──────────────────▶ stored ──────────▶ (on disk)
+//	    ▲                 │ ▲                      │  ▲ ▲               │
+//	    │ delete          │ └───── write ──────────┘  │ └── look-up ────┘
+//	    └─ if not stored ─┤                           │
+//	                      └─ if stored ▶ dirty, dead ─┘ flush takes the slot away
+const (
+	inUse  uint64 = 1 << iota
+	dirty         // the disk does not have it as it is here
+	dead          // the key has no value; the disk may still have one, if dirty
+	recent        // asked for since the last look of eviction
+	stored        // the disk has, or may have, something under this key
+	status = inUse | dirty | dead | recent | stored
+)
 
 const minSlots = 8
 
@@ -66,16 +93,16 @@ func (t *table[K, V]) group(hash uint64) *group[K, V] {
 // slot is chosen by the high ones.
 func (g *group[K, V]) home(tag uint64) uint64 { return (tag >> 32) & uint64(len(g.slots)-1) }
 
-// find returns the slot of key, or -1.
+// find returns the slot of key, or -1. The slot may say that it is dead.
 func (g *group[K, V]) find(key K, hash uint64) int {
 	slots := g.slots
 	if len(slots) == 0 {
 		return -1
 	}
-	tag, mask := hash|1, uint64(len(slots)-1)
+	tag, mask := hash&^status|inUse, uint64(len(slots)-1)
 	for i := (tag >> 32) & mask; ; i = (i + 1) & mask {
 		s := &slots[i]
-		if s.tag == tag && s.key == key {
+		if s.tag&^(status&^inUse) == tag && s.key == key {
 			return int(i)
 		}
 		if s.tag == 0 {
@@ -84,45 +111,135 @@ func (g *group[K, V]) find(key K, hash uint64) int {
 	}
 }
 
-// get returns the value of key, or nil. It is find and a look into the slot, in
-// one loop, since most of what a record costs in a small table is calls.
+// get returns the value of key, to be written to, or nil. It is find and a look
+// into the slot, in one loop, since most of what a record costs in a small
+// table is calls.
 func (t *table[K, V]) get(key K, hash uint64) *V {
-	slots := t.group(hash).slots
-	if len(slots) == 0 {
+	g := t.group(hash)
+	if slots := g.slots; len(slots) != 0 {
+		tag, mask := hash&^status|inUse, uint64(len(slots)-1)
+		for i := (tag >> 32) & mask; ; i = (i + 1) & mask {
+			s := &slots[i]
+			if s.tag&^(status&^inUse) == tag && s.key == key {
+				if s.tag&(dirty|dead|recent) != dirty|recent {
+					return t.touch(s)
+				}
+				return &s.val
+			}
+			if s.tag == 0 {
+				break
+			}
+		}
+	}
+	if g.elsewhere != 0 {
+		if s := t.fetch(g, key, hash); s != nil {
+			return t.touch(s)
+		}
+	}
+	return nil
+}
+
+// touch notes a write to a slot, and returns its value, or nil if it is dead.
+func (t *table[K, V]) touch(s *slot[K, V]) *V {
+	if s.tag&dead != 0 {
+		s.tag |= recent
 		return nil
 	}
-	tag, mask := hash|1, uint64(len(slots)-1)
-	for i := (tag >> 32) & mask; ; i = (i + 1) & mask {
-		s := &slots[i]
-		if s.tag == tag && s.key == key {
-			return &s.val
-		}
-		if s.tag == 0 {
-			return nil
-		}
+	if s.tag&dirty == 0 {
+		t.back.changed(s.tag)
 	}
+	s.tag |= dirty | recent
+	return &s.val
+}
+
+// peek returns the value of key, not to be written to, or nil.
+func (t *table[K, V]) peek(key K, hash uint64) *V {
+	g := t.group(hash)
+	var s *slot[K, V]
+	if i := g.find(key, hash); i >= 0 {
+		s = &g.slots[i]
+	} else if g.elsewhere != 0 {
+		s = t.fetch(g, key, hash)
+	}
+	if s == nil {
+		return nil
+	}
+	if s.tag&recent == 0 {
+		s.tag |= recent
+	}
+	if s.tag&dead != 0 {
+		return nil
+	}
+	return &s.val
 }
 
 // upsert returns the value of key, made zero where there was none. The
-// pointer holds until the next upsert or delete.
+// pointer holds until the next call on the table.
 func (t *table[K, V]) upsert(key K, hash uint64) (val *V, created bool) {
 	g := t.group(hash)
-	if i := g.find(key, hash); i >= 0 {
-		return &g.slots[i].val, false
+	i := g.find(key, hash)
+	if i < 0 {
+		if g.elsewhere == 0 {
+			return t.insert(g, key, hash, 0), true
+		}
+		s := t.fetch(g, key, hash)
+		return t.written(s, 0)
 	}
-	t.entries++
-	return g.insert(key, hash|1), true
+	s := &g.slots[i]
+	if s.tag&(dirty|dead|recent) == dirty|recent {
+		return &s.val, false
+	}
+	return t.written(s, 0)
 }
 
-// insert adds a key, first growing a group that is three quarters full.
-func (g *group[K, V]) insert(key K, tag uint64) *V {
+// set returns the place for a value that replaces whatever key has, which the
+// disk is not asked for.
+func (t *table[K, V]) set(key K, hash uint64) *V {
+	g := t.group(hash)
+	i := g.find(key, hash)
+	if i < 0 {
+		more := uint64(0)
+		if g.elsewhere != 0 {
+			more = stored // it may be
+		}
+		return t.insert(g, key, hash, more)
+	}
+	val, _ := t.written(&g.slots[i], 0)
+	return val
+}
+
+// written makes a slot dirty, and alive if it was dead.
+func (t *table[K, V]) written(s *slot[K, V], more uint64) (val *V, created bool) {
+	if s.tag&dirty == 0 {
+		t.back.changed(s.tag)
+	}
+	created = s.tag&dead != 0
+	if created {
+		t.entries++
+	}
+	s.tag = s.tag&^dead | dirty | recent | more
+	return &s.val, created
+}
+
+// insert adds a key that has no slot.
+func (t *table[K, V]) insert(g *group[K, V], key K, hash, more uint64) *V {
+	t.entries++
+	if t.back != nil {
+		t.back.changed(hash)
+	}
+	return &t.place(g, key, hash&^status|inUse|dirty|recent|more).val
+}
+
+// place puts a key into a new slot, first growing a group that is three
+// quarters full.
+func (t *table[K, V]) place(g *group[K, V], key K, tag uint64) *slot[K, V] {
 	if (g.used+1)*4 > len(g.slots)*3 {
-		g.resize(max(minSlots, 2*len(g.slots)))
+		t.resize(g, max(minSlots, 2*len(g.slots)))
 	}
 	g.used++
 	s := &g.slots[g.empty(tag)]
 	s.tag, s.key = tag, key
-	return &s.val
+	return s
 }
 
 // empty returns the first empty slot on a tag's probe path.
@@ -135,8 +252,9 @@ func (g *group[K, V]) empty(tag uint64) uint64 {
 	return i
 }
 
-func (g *group[K, V]) resize(slots int) {
+func (t *table[K, V]) resize(g *group[K, V], slots int) {
 	old := g.slots
+	t.slots += slots - len(old)
 	g.slots = make([]slot[K, V], slots)
 	for i := range old {
 		if old[i].tag != 0 {
@@ -145,15 +263,38 @@ func (g *group[K, V]) resize(slots int) {
 	}
 }
 
-// delete removes key and says whether it was there. Later slots of the probe
-// path are shifted back (Knuth, The Art of Computer Programming 3, 6.4,
-// Algorithm R), so no tombstone is left and a table that empties stays fast.
+// delete removes key and says whether it was there, as far as memory knows.
 func (t *table[K, V]) delete(key K, hash uint64) bool {
 	g := t.group(hash)
-	found := g.find(key, hash)
-	if found < 0 {
+	i := g.find(key, hash)
+	if i < 0 {
+		if g.elsewhere != 0 { // deleted unseen
+			s := t.place(g, key, hash&^status|inUse|dead|dirty|recent|stored)
+			t.back.changed(s.tag)
+		}
 		return false
 	}
+	s := &g.slots[i]
+	if s.tag&dead != 0 {
+		return false
+	}
+	t.entries--
+	if s.tag&stored == 0 {
+		t.remove(g, i)
+		return true
+	}
+	if s.tag&dirty == 0 {
+		t.back.changed(s.tag)
+	}
+	s.tag |= dead | dirty | recent
+	s.val = *new(V)
+	return true
+}
+
+// remove empties a slot. Later slots of the probe path are shifted back (Knuth,
+// The Art of Computer Programming 3, 6.4, Algorithm R), so nothing is left and
+// a table that empties stays fast.
+func (t *table[K, V]) remove(g *group[K, V], found int) {
 	hole, mask := uint64(found), uint64(len(g.slots)-1)
 	for i := (hole + 1) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
 		home := g.home(g.slots[i].tag)
@@ -164,33 +305,31 @@ func (t *table[K, V]) delete(key K, hash uint64) bool {
 	}
 	g.slots[hole] = slot[K, V]{}
 	g.used--
-	t.entries--
-	g.shrink()
-	return true
+	t.shrink(g)
 }
 
 // shrink gives memory back when a burst of keys has gone for good. A table of
 // windows empties whenever they fire, and is full again soon after; so it is not
 // enough to find a group nearly empty, it must be so for many deletions, with
 // no time in between at which it was not.
-func (g *group[K, V]) shrink() {
+func (t *table[K, V]) shrink(g *group[K, V]) {
 	if g.used*8 > len(g.slots) || len(g.slots) <= minSlots {
 		g.sparse = 0
 		return
 	}
 	if g.sparse++; g.sparse > len(g.slots)/4 {
 		g.sparse = 0
-		g.resize(len(g.slots) / 2)
+		t.resize(g, len(g.slots)/2)
 	}
 }
 
-// each calls f for every entry, group by group, until f returns false. f must
-// not insert or delete.
+// each calls f for every entry in memory, group by group, until f returns false.
+// f must not insert or delete.
 func (t *table[K, V]) each(f func(key K, val *V) bool) {
 	for gi := range t.groups {
 		slots := t.groups[gi].slots
 		for i := range slots {
-			if slots[i].tag != 0 && !f(slots[i].key, &slots[i].val) {
+			if slots[i].tag != 0 && slots[i].tag&dead == 0 && !f(slots[i].key, &slots[i].val) {
 				return
 			}
 		}
@@ -204,8 +343,11 @@ const cached = 256 << 10
 // prefetch reads, for every hash, the places a look-up will need: the slot, and
 // the bytes of a string key. The reads of one pass do not depend on each other,
 // so the processor has several misses under way at once, where look-ups one by
-// one would wait for each in turn.
-func (t *table[K, V]) prefetch(hashes []uint64) {
+// one would wait for each in turn. Keys that are on disk are read from there.
+func (t *table[K, V]) prefetch(keys []K, hashes []uint64) {
+	if t.back != nil && t.back.spilled {
+		t.prefetchDisk(keys, hashes)
+	}
 	if t.entries*t.slotSize < cached {
 		return
 	}

@@ -117,7 +117,7 @@ func BenchmarkUpdate(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				j := i % len(keys)
 				if j%256 == 0 {
-					v.Prefetch(hashes[j : j+256])
+					v.Prefetch(keys[j:j+256], hashes[j:j+256])
 				}
 				backend.SetKey(keys[j], hashes[j])
 				*v.Upsert()++

@@ -1,0 +1,497 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// backing is what makes a table the write-back cache of a disk: entries are
+// read when they are asked for, changed in memory, and written when a snapshot
+// is taken or when memory runs short.
+type backing[K comparable, V any] struct {
+	t       *table[K, V]
+	name    string
+	disk    *disk
+	section section
+	keys    keyCodec[K]
+	hash    func(K) uint64
+	schema  schema[V]
+
+	dirtied []uint64 // hashes of the slots that became dirty since the last flush
+	all     bool     // dirtied would be longer than is worth it: look at every slot
+	spilled bool     // some group has keys elsewhere
+	hand    int      // the group eviction looks at next
+	size    int      // what a value takes encoded, on average, times 16
+
+	scratch []byte
+	missing []missing[K] // while prefetching
+}
+
+type missing[K comparable] struct {
+	key  K
+	hash uint64
+	enc  []byte
+}
+
+// section is the part of the disk that one declared state has within each key
+// group.
+type section uint32
+
+func sectionOf(kind, name string) section {
+	return section(xxhash.Sum64String(kind + ":" + name))
+}
+
+// append appends the beginning of all the section's keys of a group.
+func (s section) append(dst []byte, group int) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(group))
+	return binary.BigEndian.AppendUint32(dst, uint32(s))
+}
+
+const prefixLen = 6
+
+// unknown is the number of keys elsewhere when nobody has counted them.
+const unknown = math.MaxInt / 2
+
+// StorageError is what a look-up in state panics with when the disk fails. The
+// engine stops the job; it is not for user code to handle.
+type StorageError struct {
+	State string
+	Err   error
+}
+
+func (e *StorageError) Error() string { return fmt.Sprintf("state %q: %v", e.State, e.Err) }
+
+// Unwrap returns the cause.
+func (e *StorageError) Unwrap() error { return e.Err }
+
+func (b *backing[K, V]) fail(err error) {
+	panic(&StorageError{b.name, err})
+}
+
+// changed notes that a slot becomes dirty.
+func (b *backing[K, V]) changed(tag uint64) {
+	if b.all {
+		return
+	}
+	if len(b.dirtied) > 1024 && len(b.dirtied) > b.t.slots/4 {
+		b.all, b.dirtied = true, b.dirtied[:0]
+		return
+	}
+	b.dirtied = append(b.dirtied, tag)
+}
+
+// key appends an entry's key on disk.
+func (b *backing[K, V]) key(dst []byte, key K, hash uint64) []byte {
+	dst = b.section.append(dst, int(hash%b.t.maxParallelism))
+	return b.keys.append(dst, key)
+}
+
+// value appends an entry's value on disk: the version of its encoding, and the
+// encoding.
+func (b *backing[K, V]) value(dst []byte, val *V) ([]byte, error) {
+	at := len(dst)
+	dst, err := b.schema.append(dst, val)
+	if err != nil {
+		return dst, fmt.Errorf("state %q: %w", b.name, err)
+	}
+	b.size += len(dst) - at - b.size/16
+	return dst, nil
+}
+
+func (s *schema[V]) append(dst []byte, val *V) ([]byte, error) {
+	dst, err := s.codec.Append(binary.AppendUvarint(dst, uint64(s.version)), val)
+	if err != nil {
+		return dst, fmt.Errorf("encode: %w", err)
+	}
+	return dst, nil
+}
+
+// decode reads a value, of an earlier version by way of its migration.
+func (b *backing[K, V]) decode(src []byte, val *V) error {
+	return b.schema.decode(b.name, src, val)
+}
+
+// ErrVersion is matched by the error for state that was written in a version
+// which neither the state's codec nor any migration reads.
+var ErrVersion = errors.New("unreadable version")
+
+func (s *schema[V]) decode(name string, src []byte, val *V) error {
+	version, n := binary.Uvarint(src)
+	if n <= 0 {
+		return fmt.Errorf("state %q: value without a version", name)
+	}
+	if version == uint64(s.version) {
+		if err := s.codec.Decode(src[n:], val); err != nil {
+			return fmt.Errorf("state %q: decode version %d: %w", name, version, err)
+		}
+		return nil
+	}
+	migrate := s.migrations[uint32(version)]
+	if migrate == nil || version > math.MaxUint32 {
+		return fmt.Errorf("state %q: %w: it is of version %d, the operator reads version %d%s",
+			name, ErrVersion, version, s.version, s.migratable())
+	}
+	old, err := migrate(src[n:])
+	if err != nil {
+		return fmt.Errorf("state %q: migrate from version %d to %d: %w", name, version, s.version, err)
+	}
+	*val = old
+	return nil
+}
+
+func (s *schema[V]) migratable() string {
+	if len(s.migrations) == 0 {
+		return " and has no migration"
+	}
+	var from []uint32
+	for v := range s.migrations {
+		from = append(from, v)
+	}
+	slices.Sort(from)
+	return fmt.Sprintf(" and migrates from %v", from)
+}
+
+// fetch reads a key that has no slot from disk and gives it one, a dead one if
+// there is nothing.
+func (t *table[K, V]) fetch(g *group[K, V], key K, hash uint64) *slot[K, V] {
+	b := t.back
+	b.scratch = b.key(b.scratch[:0], key, hash)
+	s, err := b.fetchEncoded(g, key, hash, b.scratch)
+	if err != nil {
+		b.fail(err)
+	}
+	return s
+}
+
+func (b *backing[K, V]) fetchEncoded(g *group[K, V], key K, hash uint64, enc []byte) (*slot[K, V], error) {
+	found, closer, err := b.disk.get(enc)
+	if err != nil {
+		return nil, err
+	}
+	if closer == nil {
+		return b.t.place(g, key, hash&^status|inUse|dead|recent), nil
+	}
+	var val V
+	err = b.decode(found, &val)
+	if cerr := closer.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.loaded(g, key, hash, val), nil
+}
+
+// loaded gives a slot to what was read from disk.
+func (b *backing[K, V]) loaded(g *group[K, V], key K, hash uint64, val V) *slot[K, V] {
+	t := b.t
+	t.entries++
+	if g.elsewhere > 0 && g.elsewhere != unknown {
+		g.elsewhere--
+		t.evicted--
+	}
+	s := t.place(g, key, hash&^status|inUse|recent|stored)
+	s.val = val
+	return s
+}
+
+// prefetchDisk reads those of the keys that are on disk, in the disk's order:
+// neighbours share blocks, and reading in order finds them in the cache.
+func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
+	b := t.back
+	b.missing, b.scratch = b.missing[:0], b.scratch[:0]
+	for i, hash := range hashes {
+		g := t.group(hash)
+		if g.elsewhere == 0 || g.find(keys[i], hash) >= 0 {
+			continue
+		}
+		from := len(b.scratch)
+		b.scratch = b.key(b.scratch, keys[i], hash)
+		b.missing = append(b.missing, missing[K]{keys[i], hash, b.scratch[from:len(b.scratch):len(b.scratch)]})
+	}
+	if len(b.missing) == 0 {
+		return
+	}
+	slices.SortFunc(b.missing, func(x, y missing[K]) int { return bytes.Compare(x.enc, y.enc) })
+	for i := range b.missing {
+		m := &b.missing[i]
+		if i > 0 && bytes.Equal(m.enc, b.missing[i-1].enc) {
+			continue
+		}
+		if _, err := b.fetchEncoded(t.group(m.hash), m.key, m.hash, m.enc); err != nil {
+			b.fail(err)
+		}
+	}
+	clear(b.missing)
+}
+
+// flush writes every dirty slot.
+func (b *backing[K, V]) flush(w *writes) error {
+	if b.all {
+		for gi := range b.t.groups {
+			if err := b.flushGroup(&b.t.groups[gi], w); err != nil {
+				return err
+			}
+		}
+	} else {
+		for _, tag := range b.dirtied {
+			if err := b.flushTag(tag, w); err != nil {
+				return err
+			}
+		}
+	}
+	b.dirtied, b.all = b.dirtied[:0], false
+	if cap(b.dirtied) > 4*len(b.t.groups)*minSlots+b.t.slots {
+		b.dirtied = nil
+	}
+	return nil
+}
+
+// flushGroup writes the dirty slots of a group, and takes the dead ones away.
+func (b *backing[K, V]) flushGroup(g *group[K, V], w *writes) error {
+	for i := 0; i < len(g.slots); {
+		s := &g.slots[i]
+		if s.tag&dirty == 0 {
+			i++
+			continue
+		}
+		gone, err := b.flushSlot(g, s, w)
+		if err != nil {
+			return err
+		}
+		if gone { // another one may have moved here
+			b.t.remove(g, i)
+			continue
+		}
+		i++
+	}
+	return nil
+}
+
+// flushTag writes the dirty slots whose keys hash to tag, rarely more than one.
+func (b *backing[K, V]) flushTag(tag uint64, w *writes) error {
+	g := b.t.group(tag)
+	for again := true; again && len(g.slots) > 0; {
+		again = false
+		want, mask := tag&^status|inUse, uint64(len(g.slots)-1)
+		for i := (want >> 32) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
+			s := &g.slots[i]
+			if s.tag&^(status&^inUse) != want || s.tag&dirty == 0 {
+				continue
+			}
+			gone, err := b.flushSlot(g, s, w)
+			if err != nil {
+				return err
+			}
+			if gone {
+				b.t.remove(g, int(i))
+				again = true
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// flushSlot writes a slot, and says whether it is to be taken away.
+func (b *backing[K, V]) flushSlot(g *group[K, V], s *slot[K, V], w *writes) (gone bool, err error) {
+	group := b.groupOf(g)
+	w.begin()
+	w.buf = b.keys.append(b.section.append(w.buf, group), s.key)
+	if s.tag&dead != 0 {
+		w.delete()
+		return true, nil
+	}
+	w.value()
+	if w.buf, err = b.value(w.buf, &s.val); err != nil {
+		return false, err
+	}
+	w.set()
+	s.tag = s.tag&^dirty | stored
+	return false, nil
+}
+
+// groupOf returns the key group that a division is for.
+func (b *backing[K, V]) groupOf(g *group[K, V]) int {
+	return int((uintptr(unsafe.Pointer(g))-uintptr(unsafe.Pointer(&b.t.groups[0])))/unsafe.Sizeof(*g)) + int(b.t.first)
+}
+
+// evict writes and forgets slots that were not asked for since the last time,
+// until about want bytes are free (second chance, or clock: Corbató, 1968).
+func (b *backing[K, V]) evict(want int64, w *writes) (freed int64, err error) {
+	t := b.t
+	for range 2 * len(t.groups) {
+		if freed >= want {
+			break
+		}
+		g := &t.groups[b.hand]
+		b.hand = (b.hand + 1) % len(t.groups)
+		before := t.slots
+		if err := b.evictGroup(g, w); err != nil {
+			return freed, err
+		}
+		freed += int64(before-t.slots) * int64(t.slotSize)
+	}
+	return freed, nil
+}
+
+func (b *backing[K, V]) evictGroup(g *group[K, V], w *writes) error {
+	kept, gone := 0, 0
+	for i := range g.slots {
+		s := &g.slots[i]
+		switch {
+		case s.tag == 0:
+			continue
+		case s.tag&recent != 0:
+			s.tag &^= recent
+			kept++
+			continue
+		case s.tag&dirty != 0:
+			if _, err := b.flushSlot(g, s, w); err != nil {
+				return err
+			}
+		}
+		if s.tag&dead == 0 {
+			b.t.entries--
+			b.t.evicted++
+			gone++
+		}
+		*s = slot[K, V]{}
+		g.used--
+	}
+	if g.elsewhere != unknown {
+		g.elsewhere += gone
+	}
+	if g.elsewhere > 0 {
+		b.spilled = true
+	}
+	// What is left stands on broken probe paths: place it anew, in a table that
+	// has room to grow by half.
+	size := minSlots
+	for size*3 < (kept+kept/2)*4 {
+		size *= 2
+	}
+	b.t.resize(g, size)
+	return nil
+}
+
+// memory estimates what the table holds. What values refer to is taken to be
+// as large as their encoding.
+func (b *backing[K, V]) memory() int64 {
+	t := b.t
+	return int64(t.slots)*int64(t.slotSize) + int64(t.entries)*int64(b.perEntry()) + int64(cap(b.dirtied))*8
+}
+
+func (b *backing[K, V]) perEntry() int {
+	n := 0
+	if b.t.stringKey {
+		n = 24 // a short string and what the allocator rounds it up to
+	}
+	if b.schema.pointers {
+		n += b.size/16 + 16
+	}
+	return n
+}
+
+// load reads what the disk has into memory, as far as there is room.
+func (b *backing[K, V]) load(room func(bytes int64) bool) error {
+	for gi := range b.t.groups {
+		if err := b.loadGroup(gi, room); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *backing[K, V]) loadGroup(gi int, room func(int64) bool) error {
+	g := &b.t.groups[gi]
+	prefix := b.section.append(nil, gi+int(b.t.first))
+	full := false
+	err := b.disk.scan(prefix, func(key, val []byte) (bool, error) {
+		if !room(b.memory()) {
+			full = true
+			return false, nil
+		}
+		return true, b.take(g, key[prefixLen:], val)
+	})
+	if full {
+		g.elsewhere, b.spilled = unknown, true
+	}
+	return err
+}
+
+// take puts one entry of the disk into memory.
+func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
+	k, err := b.keys.decode(key)
+	if err != nil {
+		return fmt.Errorf("state %q: key %x: %w", b.name, key, err)
+	}
+	var v V
+	if err := b.decode(val, &v); err != nil {
+		return err
+	}
+	b.size += len(val) - b.size/16
+	b.loaded(g, k, b.hash(k), v)
+	return nil
+}
+
+// restore takes one entry of a snapshot into a table without a disk.
+func (b *backing[K, V]) restore(key, val []byte) error {
+	k, err := b.keys.decode(key)
+	if err != nil {
+		return fmt.Errorf("state %q: key %x: %w", b.name, key, err)
+	}
+	p, _ := b.t.upsert(k, b.hash(k))
+	return b.decode(val, p)
+}
+
+// writeAll writes all entries of a table without a disk.
+func (b *backing[K, V]) writeAll(w *writes) error {
+	for gi := range b.t.groups {
+		g := &b.t.groups[gi]
+		for i := range g.slots {
+			if g.slots[i].tag == 0 {
+				continue
+			}
+			if _, err := b.flushSlot(g, &g.slots[i], w); err != nil {
+				return err
+			}
+			g.slots[i].tag = g.slots[i].tag&^stored | dirty
+		}
+	}
+	return nil
+}
+
+// eachElsewhere calls f for the entries that are only on disk.
+func (b *backing[K, V]) eachElsewhere(f func(key K, val *V) bool) error {
+	goOn := true
+	for gi := range b.t.groups {
+		g := &b.t.groups[gi]
+		if g.elsewhere == 0 || !goOn {
+			continue
+		}
+		err := b.disk.scan(b.section.append(nil, gi+int(b.t.first)), func(enc, data []byte) (bool, error) {
+			key, err := b.keys.decode(enc[prefixLen:])
+			if err != nil || g.find(key, b.hash(key)) >= 0 {
+				return err == nil, err
+			}
+			var val V
+			if err := b.decode(data, &val); err != nil {
+				return false, err
+			}
+			goOn = f(key, &val)
+			return goOn, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
