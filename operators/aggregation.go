@@ -1,6 +1,10 @@
 package operators
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/millrace/millrace/state"
+)
 
 // Aggregation says how records of type T become a result of type R by way of
 // an accumulator of type A. Functions of this package make the usual ones; a
@@ -37,6 +41,12 @@ type Aggregation[T, A, R any] struct {
 	// memory that later calls of Add or Merge would write to: a window may give
 	// several results, and take records in between. Required.
 	Result func(acc *A) R
+
+	// Codec turns accumulators into bytes and back, where state is kept on disk
+	// and in checkpoints. It is shared by all subtasks and must keep nothing
+	// between calls. Nil: [state.CodecFor] A, which refuses a struct with fields
+	// that are not exported.
+	Codec state.Codec[A]
 
 	// Err is a mistake in the arguments that made the aggregation. The verb
 	// that uses it reports it as a mistake of the graph.

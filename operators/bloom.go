@@ -11,8 +11,12 @@ import (
 // generations are the Bloom filters of one key group: each holds the ids of a
 // stretch of event time and is thrown away as a whole, since a Bloom filter
 // cannot forget a single id.
+//
+// It is kept in parts, a filter each: only the filters that took ids since the
+// last snapshot are written anew, see bloom_parts.go.
 type generations struct {
-	live []generation
+	live  []generation
+	parts filterParts
 }
 
 // generation holds ids of event times from first to last.
@@ -30,6 +34,8 @@ type generation struct {
 type idFilter struct {
 	bits      *bloom.BloomFilter
 	ids, room int
+	part      uint64 // the number it is kept under; 0 is none yet
+	changed   bool   // since it was last kept
 }
 
 // bloomPlan says how large filters are, and for how long they are needed.
@@ -89,6 +95,7 @@ func (f *idFilter) add(p probe) {
 		p.step += i
 	}
 	f.ids++
+	f.changed = true
 }
 
 // falsePositives estimates the filter's false-positive rate as it is filled.
@@ -230,6 +237,11 @@ func (g *generations) falsePositives(horizon int64) float64 {
 func (g *generations) forget(watermark int64, plan *bloomPlan) {
 	expired := func(gen generation) bool { return plan.expiry(gen.last) <= watermark }
 	if slices.ContainsFunc(g.live, expired) {
+		for i := range g.live {
+			if expired(g.live[i]) {
+				g.parts.drop(g.live[i].filters)
+			}
+		}
 		g.live = slices.DeleteFunc(g.live, expired)
 	}
 }

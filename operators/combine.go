@@ -1,6 +1,10 @@
 package operators
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/millrace/millrace/state"
+)
 
 // Combine2 runs two aggregations over the same records in one pass and makes
 // one result of theirs.
@@ -22,6 +26,7 @@ func Combine2[T, A1, R1, A2, R2, R any](
 			b.Add(&acc.b, v)
 		},
 		Result: func(acc *acc) R { return combine(a.Result(&acc.a), b.Result(&acc.b)) },
+		Codec:  combined2(&a, &b),
 		Err:    errors.Join(a.check(false), b.check(false), nilFunc("Combine2", combine == nil)),
 	}
 	if a.Merge != nil && b.Merge != nil {
@@ -46,6 +51,7 @@ func Combine3[T, A1, R1, A2, R2, A3, R3, R any](
 			c.Add(&acc.c, v)
 		},
 		Result: func(acc *acc) R { return combine(a.Result(&acc.a), b.Result(&acc.b), c.Result(&acc.c)) },
+		Codec:  combined3(&a, &b, &c),
 		Err:    errors.Join(a.check(false), b.check(false), c.check(false), nilFunc("Combine3", combine == nil)),
 	}
 	if a.Merge != nil && b.Merge != nil && c.Merge != nil {
@@ -76,7 +82,8 @@ func Combine4[T, A1, R1, A2, R2, A3, R3, A4, R4, R any](
 		Result: func(acc *acc) R {
 			return combine(a.Result(&acc.a), b.Result(&acc.b), c.Result(&acc.c), d.Result(&acc.d))
 		},
-		Err: errors.Join(a.check(false), b.check(false), c.check(false), d.check(false), nilFunc("Combine4", combine == nil)),
+		Codec: combined4(&a, &b, &c, &d),
+		Err:   errors.Join(a.check(false), b.check(false), c.check(false), d.check(false), nilFunc("Combine4", combine == nil)),
 	}
 	if a.Merge != nil && b.Merge != nil && c.Merge != nil && d.Merge != nil {
 		all.Merge = func(acc, other *acc) {
@@ -87,6 +94,31 @@ func Combine4[T, A1, R1, A2, R2, A3, R3, A4, R4, R any](
 		}
 	}
 	return all
+}
+
+func combined2[T, A1, R1, A2, R2 any](a *Aggregation[T, A1, R1], b *Aggregation[T, A2, R2]) state.Codec[Tuple2[A1, A2]] {
+	ca, errA := codecOf(a)
+	cb, errB := codecOf(b)
+	return orRefused[Tuple2[A1, A2]](tuple2Codec[A1, A2]{ca, cb}, errors.Join(errA, errB))
+}
+
+func combined3[T, A1, R1, A2, R2, A3, R3 any](
+	a *Aggregation[T, A1, R1], b *Aggregation[T, A2, R2], c *Aggregation[T, A3, R3],
+) state.Codec[Tuple3[A1, A2, A3]] {
+	ca, errA := codecOf(a)
+	cb, errB := codecOf(b)
+	cc, errC := codecOf(c)
+	return orRefused[Tuple3[A1, A2, A3]](tuple3Codec[A1, A2, A3]{ca, cb, cc}, errors.Join(errA, errB, errC))
+}
+
+func combined4[T, A1, R1, A2, R2, A3, R3, A4, R4 any](
+	a *Aggregation[T, A1, R1], b *Aggregation[T, A2, R2], c *Aggregation[T, A3, R3], d *Aggregation[T, A4, R4],
+) state.Codec[Tuple4[A1, A2, A3, A4]] {
+	ca, errA := codecOf(a)
+	cb, errB := codecOf(b)
+	cc, errC := codecOf(c)
+	cd, errD := codecOf(d)
+	return orRefused[Tuple4[A1, A2, A3, A4]](tuple4Codec[A1, A2, A3, A4]{ca, cb, cc, cd}, errors.Join(errA, errB, errC, errD))
 }
 
 // Tuple2 is the accumulator of [Combine2].

@@ -68,6 +68,7 @@ func hll[T any](maker string, precision uint8, missing bool, hash func(T) uint64
 			acc.dense = acc.dense || other.dense
 		},
 		Result: func(acc *DistinctSketch) int64 { return acc.estimate(precision) },
+		Codec:  distinctCodec{precision},
 		Err:    err,
 	}
 }

@@ -27,6 +27,7 @@ func HeavyHitters[T any](k int, f func(T) string) Aggregation[T, HitterSketch, [
 		Add:    func(acc *HitterSketch, v T) { acc.add(f(v), size) },
 		Merge:  func(acc, other *HitterSketch) { acc.merge(other, size) },
 		Result: func(acc *HitterSketch) []Hitter { return acc.top(k) },
+		Codec:  hitterCodec{size},
 		Err:    err,
 	}
 }

@@ -15,6 +15,7 @@ func Mean[T any, N Number](f func(T) N) Aggregation[T, Average, float64] {
 			acc.count += other.count
 		},
 		Result: func(acc *Average) float64 { return acc.total.value() / float64(acc.count) },
+		Codec:  averageCodec{newTotalCodec[float64]()},
 		Err:    nilFunc("Mean", f == nil),
 	}
 }

@@ -35,6 +35,7 @@ func extreme[T any, V cmp.Ordered](maker string, f func(T) V, choose func(a, b V
 			}
 		},
 		Result: func(acc *Extreme[V]) V { return acc.value },
+		Codec:  newExtremeCodec[V](),
 		Err:    nilFunc(maker, f == nil),
 	}
 }
@@ -76,6 +77,7 @@ func chosen[T any, V cmp.Ordered](maker string, f func(T) V, before func(a, b V)
 			}
 		},
 		Result: func(acc *Chosen[T, V]) T { return acc.record },
+		Codec:  newChosenCodec[T, V](),
 		Err:    nilFunc(maker, f == nil),
 	}
 }

@@ -73,6 +73,7 @@ func quantiles[T any](maker string, accuracy float64, f func(T) float64, qs []fl
 			}
 		},
 		Result: func(acc *QuantileSketch) []float64 { return acc.at(qs) },
+		Codec:  newQuantileCodec(indices, accuracy),
 		Err:    quantileMistake(maker, accuracy, f == nil, qs),
 	}
 }

@@ -47,5 +47,6 @@ func reduction[T any](f func(acc, v T) T) Aggregation[T, reduced[T], T] {
 			}
 		},
 		Result: func(acc *reduced[T]) T { return acc.Value },
+		Codec:  newReducedCodec[T](),
 	}
 }

@@ -21,6 +21,7 @@ func Sum[T any, N Number](f func(T) N) Aggregation[T, Total[N], N] {
 		Add:    func(acc *Total[N], v T) { acc.add(f(v)) },
 		Merge:  func(acc, other *Total[N]) { acc.merge(other) },
 		Result: func(acc *Total[N]) N { return acc.value() },
+		Codec:  newTotalCodec[N](),
 		Err:    nilFunc("Sum", f == nil),
 	}
 }

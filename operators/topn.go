@@ -106,6 +106,7 @@ func TopCounts[T any, I cmp.Ordered](n int, f func(T) I) Aggregation[T, map[I]in
 			}
 		},
 		Result: func(acc *map[I]int64) []ItemCount[I] { return mostFrequent(*acc, n) },
+		Codec:  newCountsCodec[I](),
 		Err:    err,
 	}
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -24,17 +25,20 @@ type Backend[K comparable] struct {
 	refused        error
 	errs           []error
 
-	storage *Storage
-	disk    *disk // nil: memory is all there is
-	keys    keyCodec[K]
-	hasher  func(K) uint64
-	sources []*pebble.DB // to be restored from, where there is no disk
-	now     func(Clock) int64
-	used    int64 // of the storage's memory, as last reported
-	pending writes
-	mortal  []mortal
-	queues  []*TimerQueue[K] // to be restored from sources
-	taken   uint64           // the disk's version at the last snapshot, plus one
+	storage  *Storage
+	attached attachment
+	opened   bool // a state was declared, with a storage
+	closed   bool
+	disk     *disk // nil: memory is all there is
+	keys     keyCodec[K]
+	hasher   func(K) uint64
+	sources  []*pebble.DB // to be restored from, where there is no disk
+	now      func(Clock) int64
+	used     int64 // of the storage's memory, as last reported
+	pending  writes
+	mortal   []mortal
+	queues   []*TimerQueue[K] // to be restored from sources
+	kept     atomic.Uint64    // the disk's version in the last snapshot, plus one
 }
 
 // declared is what a backend knows of a declared state without its types.
@@ -100,19 +104,15 @@ func (b *Backend[K]) SetClock(now func(Clock) int64) { b.now = now }
 // once, after the operator has opened, so an operator need not.
 func (b *Backend[K]) Err() error { return errors.Join(b.errs...) }
 
-// Len returns the number of entries in all declared state.
+// Len returns the number of entries in all declared state, timers left out.
 func (b *Backend[K]) Len() int {
 	n := 0
-	for _, d := range b.declared {
-		n += d.len()
-	}
+	b.Sizes(func(_ string, entries int) { n += entries })
 	return n
 }
 
 // Sizes calls f with the name of every declared state and its number of
-// entries, in order of declaration. What is only on disk is counted as far as
-// it is known: entries replaced or deleted unseen may be counted twice, and
-// those that a restart has not read yet not at all.
+// entries, in memory or on disk, in order of declaration.
 func (b *Backend[K]) Sizes(f func(name string, entries int)) {
 	for _, d := range b.declared {
 		if i := d.info(); i.Kind != kindTimers {
@@ -158,6 +158,15 @@ func (b *Backend[K]) Relieve() {
 	}
 }
 
+// DiskStats returns what the backend's disk has done, nothing if it has none. It
+// may be called from any goroutine between the last declaration and Close.
+func (b *Backend[K]) DiskStats() DiskStats {
+	if b.disk == nil {
+		return DiskStats{}
+	}
+	return b.disk.stats()
+}
+
 // evict frees about want bytes, from each state by its size.
 func (b *Backend[K]) evict(want int64) error {
 	for _, d := range b.declared {
@@ -167,6 +176,7 @@ func (b *Backend[K]) evict(want int64) error {
 		}
 	}
 	err := b.disk.write(&b.pending)
+	b.disk.compactIfDue(true)
 	b.account()
 	return err
 }
@@ -185,6 +195,9 @@ func (b *Backend[K]) account() {
 
 func (b *Backend[K]) declare(d declared[K]) {
 	err := b.checkName(d.info())
+	if err == nil && b.storage != nil && !b.opened {
+		err = b.open()
+	}
 	if err == nil && b.storage != nil {
 		if err = d.attach(b); err == nil {
 			b.account()
@@ -208,11 +221,24 @@ func (b *Backend[K]) checkName(i Info) error {
 		if o.Name == i.Name && (o.Kind == kindTimers) == (i.Kind == kindTimers) {
 			return fmt.Errorf("state %q is declared twice", i.Name)
 		}
-		if sectionOf(o.Kind, o.Name) == sectionOf(i.Kind, i.Name) {
+		if collide(o, i) {
 			return fmt.Errorf("state %q: its name has the same hash as %q: choose another", i.Name, o.Name)
 		}
 	}
 	return nil
+}
+
+// collide says whether two states would have a place on disk in common.
+func collide(x, y Info) bool {
+	if x.Name == y.Name {
+		return sectionOf(x.Kind, x.Name) == sectionOf(y.Kind, y.Name)
+	}
+	for _, s := range []section{sectionOf(x.Kind, x.Name), sectionOf(countOf, x.Name)} {
+		if s == sectionOf(y.Kind, y.Name) || s == sectionOf(countOf, y.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // The kinds of state.
@@ -220,4 +246,6 @@ const (
 	kindValue  = "value"
 	kindGroup  = "group"
 	kindTimers = "timers"
+
+	countOf = "count" // of the entries of a state
 )

@@ -20,6 +20,7 @@ type backing[K comparable, V any] struct {
 	name    string
 	disk    *disk
 	section section
+	counts  section
 	keys    keyCodec[K]
 	hash    func(K) uint64
 	schema  schema[V]
@@ -29,6 +30,7 @@ type backing[K comparable, V any] struct {
 	spilled bool     // some group has keys elsewhere
 	hand    int      // the group eviction looks at next
 	size    int      // what a value takes encoded, on average, times 16
+	counted []int    // of each group, as the disk has it
 
 	scratch []byte
 	missing []missing[K] // while prefetching
@@ -56,9 +58,6 @@ func (s section) append(dst []byte, group int) []byte {
 
 const prefixLen = 6
 
-// unknown is the number of keys elsewhere when nobody has counted them.
-const unknown = math.MaxInt / 2
-
 // StorageError is what a look-up in state panics with when the disk fails. The
 // engine stops the job; it is not for user code to handle.
 type StorageError struct {
@@ -75,8 +74,9 @@ func (b *backing[K, V]) fail(err error) {
 	panic(&StorageError{b.name, err})
 }
 
-// changed notes that a slot becomes dirty.
-func (b *backing[K, V]) changed(tag uint64) {
+// changed notes that the slot of a key becomes dirty. It is given the key's hash
+// and not the tag, which does not tell the group.
+func (b *backing[K, V]) changed(hash uint64) {
 	if b.all {
 		return
 	}
@@ -84,7 +84,7 @@ func (b *backing[K, V]) changed(tag uint64) {
 		b.all, b.dirtied = true, b.dirtied[:0]
 		return
 	}
-	b.dirtied = append(b.dirtied, tag)
+	b.dirtied = append(b.dirtied, hash)
 }
 
 // key appends an entry's key on disk.
@@ -193,10 +193,7 @@ func (b *backing[K, V]) fetchEncoded(g *group[K, V], key K, hash uint64, enc []b
 func (b *backing[K, V]) loaded(g *group[K, V], key K, hash uint64, val V) *slot[K, V] {
 	t := b.t
 	t.entries++
-	if g.elsewhere > 0 && g.elsewhere != unknown {
-		g.elsewhere--
-		t.evicted--
-	}
+	g.elsewhere = max(g.elsewhere-1, 0)
 	s := t.place(g, key, hash&^status|inUse|recent|stored)
 	s.val = val
 	return s
@@ -232,7 +229,7 @@ func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
 	clear(b.missing)
 }
 
-// flush writes every dirty slot.
+// flush writes every dirty slot, and how many keys there now are.
 func (b *backing[K, V]) flush(w *writes) error {
 	if b.all {
 		for gi := range b.t.groups {
@@ -241,8 +238,8 @@ func (b *backing[K, V]) flush(w *writes) error {
 			}
 		}
 	} else {
-		for _, tag := range b.dirtied {
-			if err := b.flushTag(tag, w); err != nil {
+		for _, hash := range b.dirtied {
+			if err := b.flushHash(hash, w); err != nil {
 				return err
 			}
 		}
@@ -251,7 +248,26 @@ func (b *backing[K, V]) flush(w *writes) error {
 	if cap(b.dirtied) > 4*len(b.t.groups)*minSlots+b.t.slots {
 		b.dirtied = nil
 	}
+	b.flushCounts(w)
 	return nil
+}
+
+// flushCounts writes the number of keys of the groups in which it has changed:
+// a restart that has not the memory to read them all could not know it
+// otherwise.
+func (b *backing[K, V]) flushCounts(w *writes) {
+	for gi := range b.t.groups {
+		n := b.t.groups[gi].count
+		if n == b.counted[gi] {
+			continue
+		}
+		b.counted[gi] = n
+		w.begin()
+		w.buf = b.counts.append(w.buf, gi+int(b.t.first))
+		w.value()
+		w.buf = binary.AppendUvarint(w.buf, uint64(n))
+		w.set()
+	}
 }
 
 // flushGroup writes the dirty slots of a group, and takes the dead ones away.
@@ -266,24 +282,28 @@ func (b *backing[K, V]) flushGroup(g *group[K, V], w *writes) error {
 		if err != nil {
 			return err
 		}
-		if gone { // another one may have moved here
-			b.t.remove(g, i)
+		if !gone {
+			i++
 			continue
 		}
-		i++
+		size := len(g.slots)
+		b.t.remove(g, i) // another slot may have moved here
+		if len(g.slots) != size {
+			i = 0 // and now they may have moved anywhere
+		}
 	}
 	return nil
 }
 
-// flushTag writes the dirty slots whose keys hash to tag, rarely more than one.
-func (b *backing[K, V]) flushTag(tag uint64, w *writes) error {
-	g := b.t.group(tag)
+// flushHash writes the dirty slots of keys with a hash, rarely more than one.
+func (b *backing[K, V]) flushHash(hash uint64, w *writes) error {
+	g := b.t.group(hash)
 	for again := true; again && len(g.slots) > 0; {
 		again = false
-		want, mask := tag&^status|inUse, uint64(len(g.slots)-1)
-		for i := (want >> 32) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
+		tag, mask := hash&^status|inUse, uint64(len(g.slots)-1)
+		for i := (tag >> 32) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
 			s := &g.slots[i]
-			if s.tag&^(status&^inUse) != want || s.tag&dirty == 0 {
+			if s.tag&^(status&^inUse) != tag || s.tag&dirty == 0 {
 				continue
 			}
 			gone, err := b.flushSlot(g, s, w)
@@ -326,59 +346,59 @@ func (b *backing[K, V]) groupOf(g *group[K, V]) int {
 // evict writes and forgets slots that were not asked for since the last time,
 // until about want bytes are free (second chance, or clock: Corbató, 1968).
 func (b *backing[K, V]) evict(want int64, w *writes) (freed int64, err error) {
-	t := b.t
-	for range 2 * len(t.groups) {
+	before := b.memory()
+	for range 2 * len(b.t.groups) {
 		if freed >= want {
 			break
 		}
-		g := &t.groups[b.hand]
-		b.hand = (b.hand + 1) % len(t.groups)
-		before := t.slots
+		g := &b.t.groups[b.hand]
+		b.hand = (b.hand + 1) % len(b.t.groups)
 		if err := b.evictGroup(g, w); err != nil {
 			return freed, err
 		}
-		freed += int64(before-t.slots) * int64(t.slotSize)
+		freed = before - b.memory()
 	}
 	return freed, nil
 }
 
-func (b *backing[K, V]) evictGroup(g *group[K, V], w *writes) error {
-	kept, gone := 0, 0
-	for i := range g.slots {
+func (b *backing[K, V]) evictGroup(g *group[K, V], w *writes) (err error) {
+	before := g.used
+	for i := 0; i < len(g.slots) && err == nil; i++ {
 		s := &g.slots[i]
 		switch {
 		case s.tag == 0:
-			continue
 		case s.tag&recent != 0:
 			s.tag &^= recent
-			kept++
-			continue
-		case s.tag&dirty != 0:
-			if _, err := b.flushSlot(g, s, w); err != nil {
-				return err
-			}
+		default:
+			err = b.evictSlot(g, s, w)
 		}
-		if s.tag&dead == 0 {
-			b.t.entries--
-			b.t.evicted++
-			gone++
-		}
-		*s = slot[K, V]{}
-		g.used--
 	}
-	if g.elsewhere != unknown {
-		g.elsewhere += gone
-	}
-	if g.elsewhere > 0 {
-		b.spilled = true
+	if g.used == before {
+		return err
 	}
 	// What is left stands on broken probe paths: place it anew, in a table that
 	// has room to grow by half.
 	size := minSlots
-	for size*3 < (kept+kept/2)*4 {
+	for size*3 < (g.used+g.used/2)*4 {
 		size *= 2
 	}
-	b.t.resize(g, size)
+	b.t.resize(g, min(size, len(g.slots)))
+	return err
+}
+
+func (b *backing[K, V]) evictSlot(g *group[K, V], s *slot[K, V], w *writes) error {
+	if s.tag&dirty != 0 {
+		if _, err := b.flushSlot(g, s, w); err != nil {
+			return err
+		}
+	}
+	if s.tag&dead == 0 {
+		b.t.entries--
+		g.elsewhere++
+		b.spilled = true
+	}
+	*s = slot[K, V]{}
+	g.used--
 	return nil
 }
 
@@ -402,6 +422,7 @@ func (b *backing[K, V]) perEntry() int {
 
 // load reads what the disk has into memory, as far as there is room.
 func (b *backing[K, V]) load(room func(bytes int64) bool) error {
+	b.counted = make([]int, len(b.t.groups))
 	for gi := range b.t.groups {
 		if err := b.loadGroup(gi, room); err != nil {
 			return err
@@ -411,20 +432,34 @@ func (b *backing[K, V]) load(room func(bytes int64) bool) error {
 }
 
 func (b *backing[K, V]) loadGroup(gi int, room func(int64) bool) error {
-	g := &b.t.groups[gi]
-	prefix := b.section.append(nil, gi+int(b.t.first))
-	full := false
-	err := b.disk.scan(prefix, func(key, val []byte) (bool, error) {
+	g, number := &b.t.groups[gi], gi+int(b.t.first)
+	count, err := b.loadCount(number)
+	if err != nil {
+		return err
+	}
+	loaded := 0
+	err = b.disk.scan(b.section.append(nil, number), func(key, val []byte) (bool, error) {
 		if !room(b.memory()) {
-			full = true
+			g.elsewhere, b.spilled = max(count-loaded, 1), true
 			return false, nil
 		}
+		loaded++
 		return true, b.take(g, key[prefixLen:], val)
 	})
-	if full {
-		g.elsewhere, b.spilled = unknown, true
-	}
+	g.count, b.counted[gi] = loaded+g.elsewhere, count
 	return err
+}
+
+func (b *backing[K, V]) loadCount(group int) (int, error) {
+	val, closer, err := b.disk.get(b.counts.append(nil, group))
+	if closer == nil || err != nil {
+		return 0, err
+	}
+	n, read := binary.Uvarint(val)
+	if read != len(val) || n > math.MaxInt32*1024 {
+		err = fmt.Errorf("state %q: the number of entries of group %d is malformed", b.name, group)
+	}
+	return int(n), errors.Join(err, closer.Close())
 }
 
 // take puts one entry of the disk into memory.
@@ -466,6 +501,8 @@ func (b *backing[K, V]) writeAll(w *writes) error {
 			g.slots[i].tag = g.slots[i].tag&^stored | dirty
 		}
 	}
+	b.counted = make([]int, len(b.t.groups))
+	b.flushCounts(w)
 	return nil
 }
 

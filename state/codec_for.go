@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"unsafe"
 )
 
@@ -24,8 +25,9 @@ import (
 // What is decoded equals what was encoded: NaN, -0 and bytes that are not UTF-8
 // included, and a nil slice or map is told from an empty one (but for a struct's
 // fields that are tagged omitempty, which become nil). A time keeps its instant
-// and its offset from UTC, to the minute in a struct, and not the name of its
-// zone nor its monotonic reading.
+// and its offset from UTC, and not the name of its zone nor its monotonic
+// reading; in a struct, the year must be from 0 to 9999 and the offset one of
+// whole minutes, and a pointer to the zero time becomes nil.
 //
 // Nothing is lost in silence. A type is refused, with the path of the field,
 // that holds a channel, function, interface, unsafe.Pointer or complex number; a
@@ -33,11 +35,12 @@ import (
 // fields of one name; and a recursive type, whose values may have cycles.
 func CodecFor[T any]() (Codec[T], error) {
 	typ := reflect.TypeFor[T]()
-	if err := encodable(typ); err != nil {
+	check := lossCheck{inStruct: hasStruct(typ)}
+	if err := check.value("", typ); err != nil {
 		return nil, fmt.Errorf("state of type %v: %w", typ, err)
 	}
-	if hasStruct(typ) {
-		return structCodec[T]{}, nil
+	if check.inStruct {
+		return structCodec[T]{check.times}, nil
 	}
 	return &compactCodec[T]{coderOf(typ)}, nil
 }
@@ -78,7 +81,7 @@ type coder struct {
 	describe string
 }
 
-// coderOf compiles the coder of a type that encodable has accepted and that
+// coderOf compiles the coder of a type that lossCheck has accepted and that
 // has no structs.
 func coderOf(t reflect.Type) coder {
 	switch {
@@ -102,16 +105,18 @@ func coderOf(t reflect.Type) coder {
 	return basicCoders[t.Kind()]
 }
 
-// hasStruct says whether a type is encoded as CBOR.
-func hasStruct(t reflect.Type) bool {
-	if t == timeType || marshals(t) {
+// hasStruct says whether a type is encoded as CBOR. The types that it is part of
+// are given as above, since it may be recursive.
+func hasStruct(t reflect.Type, above ...reflect.Type) bool {
+	if t == timeType || marshals(t) || slices.Contains(above, t) {
 		return false
 	}
+	above = append(above, t)
 	switch t.Kind() {
 	case reflect.Array, reflect.Slice, reflect.Pointer:
-		return hasStruct(t.Elem())
+		return hasStruct(t.Elem(), above...)
 	case reflect.Map:
-		return hasStruct(t.Key()) || hasStruct(t.Elem())
+		return hasStruct(t.Key(), above...) || hasStruct(t.Elem(), above...)
 	case reflect.Struct:
 		return t.NumField() > 0
 	}

@@ -11,16 +11,11 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// encodable says why values of a type could not be read back as they were, if
-// so, and which part of the type is to blame.
-func encodable(t reflect.Type) error {
-	c := lossCheck{inStruct: hasStruct(t)}
-	return c.value("", t)
-}
-
-// lossCheck walks through a type, to find what its encoding would lose.
+// lossCheck walks through a type, to find out why values could not be read back
+// as they were, if so, and which part of the type is to blame.
 type lossCheck struct {
 	inStruct bool           // it is to be CBOR
+	times    bool           // there is a time in it
 	above    []reflect.Type // the types that the one at hand is part of
 }
 
@@ -68,6 +63,7 @@ func (c *lossCheck) value(path string, t reflect.Type) error {
 // that what they are made of does not matter.
 func (c *lossCheck) itself(path string, t reflect.Type) (bool, error) {
 	if t == timeType || t == bigIntType && c.inStruct {
+		c.times = c.times || t == timeType
 		return true, nil
 	}
 	if t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface {

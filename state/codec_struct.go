@@ -15,10 +15,11 @@ import (
 // two thirds of the time, decodes a fifth faster, allocates less, and is kept
 // up. A session of 471 bytes with 7 structs in it takes 0.7 µs to encode and
 // 2.2 µs to decode, four counts take 0.1 and 0.3 µs.
-type structCodec[T any] struct{}
+type structCodec[T any] struct{ times bool }
 
 // Append implements [Codec].
-func (structCodec[T]) Append(dst []byte, v *T) ([]byte, error) {
+func (c structCodec[T]) Append(dst []byte, v *T) ([]byte, error) {
+	before := len(dst)
 	b := buffers.Get().(*bytes.Buffer)
 	*b = *bytes.NewBuffer(dst)
 	err := cborEncoder.MarshalToBuffer(v, b)
@@ -27,6 +28,12 @@ func (structCodec[T]) Append(dst []byte, v *T) ([]byte, error) {
 	}
 	*b = bytes.Buffer{} // dst is not ours
 	buffers.Put(b)
+	if err == nil && c.times {
+		// A time in the year 50,000, as comes of taking milliseconds for seconds,
+		// is written without complaint and could never be read.
+		var back T
+		err = c.Decode(dst[before:], &back)
+	}
 	return dst, err
 }
 

@@ -486,9 +486,12 @@ func TestNestedValuesShowTheirEnd(t *testing.T) {
 	if len(rest) > 0 {
 		t.Errorf("%d bytes are left", len(rest))
 	}
-	var got string
-	if _, err := DecodeValue(all[:len(all)-1][2:][:100], c, &got); err == nil {
-		t.Error("a value that is cut off was taken")
+	for _, cut := range []int{0, 1, 100} {
+		long := values[5]
+		data, _ := AppendValue(nil, c, &long)
+		if _, err := DecodeValue(data[:cut], c, new(string)); err == nil {
+			t.Errorf("the first %d bytes of a value were taken for one", cut)
+		}
 	}
 }
 
@@ -533,7 +536,6 @@ func FuzzCodecCompact(f *testing.F) {
 		fuzzDecode[[][]byte](t, src)
 		fuzzDecode[[3]bool](t, src)
 		fuzzDecode[[]time.Time](t, src)
-		fuzzDecode[[]struct{}](t, src)
 		fuzzDecode[[]seal](t, src)
 		fuzzDecode[map[struct{}]int8](t, src)
 	})

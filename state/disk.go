@@ -2,10 +2,14 @@ package state
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -27,6 +31,14 @@ type disk struct {
 	// then takes for its own.
 	linked  chan struct{}
 	linking atomic.Bool
+
+	// failing is the error of the last flush, if it was one. Pebble tries again
+	// until it can, so it is for the snapshot, and for a write that would have to
+	// wait, to give up.
+	failing    atomic.Pointer[error]
+	failed     chan struct{}  // has an element when failing was set
+	done       sync.WaitGroup // compactions
+	compacting atomic.Bool
 }
 
 // options are those of a store whose writes come in sorted batches and whose
@@ -40,7 +52,7 @@ func (s *Storage) options() *pebble.Options {
 		Logger:                      pebbleLogger{s},
 		LBaseMaxBytes:               64 << 20,
 		MemTableSize:                s.memTable,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		// A flush adds a level-0 file that overlaps all others, since hashes
 		// scatter what changes over all keys. Merging four of them into a base that
 		// is a hundred times larger, as the defaults do, would write everything anew
@@ -61,6 +73,9 @@ func (s *Storage) options() *pebble.Options {
 	return o
 }
 
+// memTables is how many of Pebble's tables in memory there may be.
+const memTables = 4
+
 // maxSublevels is how many overlapping files level 0 may have.
 const maxSublevels = 48
 
@@ -72,18 +87,40 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.s.log.Error("state storage: " + fmt.Sprintf(format, args...))
 }
 
-// Fatalf is Pebble's way to say that it can't go on. Its contract is not to
-// return; the panic is caught by the engine, which stops the job.
+// Fatalf is Pebble's way to say that it can't go on, as when its manifest can't
+// be written. Its contract is not to return. In a call of the backend the engine
+// catches the panic and stops the job; on one of Pebble's own goroutines it ends
+// the process, which loses nothing that was committed.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	panic(&StorageError{"", fmt.Errorf(format, args...)})
 }
 
 func (s *Storage) openDisk(dir string) (*disk, error) {
-	db, err := pebble.Open(dir, s.options())
-	if err != nil {
+	d := &disk{fs: s.fs, dir: dir, failed: make(chan struct{}, 1)}
+	o := s.options()
+	o.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) { d.backgroundError(s.log, err) },
+		FlushEnd: func(i pebble.FlushInfo) {
+			if i.Err == nil {
+				d.failing.Store(nil)
+			}
+		},
+	}
+	var err error
+	if d.db, err = pebble.Open(dir, o); err != nil {
 		return nil, fmt.Errorf("open state storage %q: %w", dir, err)
 	}
-	return &disk{db: db, fs: s.fs, dir: dir}, nil
+	return d, nil
+}
+
+func (d *disk) backgroundError(log *slog.Logger, err error) {
+	if d.failing.Swap(&err) == nil { // Pebble tries again, at once
+		log.Error("state storage", "dir", d.dir, "error", err)
+	}
+	select {
+	case d.failed <- struct{}{}:
+	default:
+	}
 }
 
 // get returns a value until its closer is closed; no closer is no value.
@@ -126,7 +163,7 @@ func scan(db *pebble.DB, lower, upper []byte, f func(key, val []byte) (bool, err
 			goOn, err = f(it.Key(), val)
 		}
 	}
-	return errors.Join(err, it.Error(), it.Close())
+	return errors.Join(err, it.Close())
 }
 
 // write applies the writes, sorted: Pebble takes them five times as fast.
@@ -136,6 +173,9 @@ func (d *disk) write(w *writes) error {
 	}
 	if d.linking.Load() {
 		<-d.linked
+	}
+	if err := d.full(); err != nil {
+		return err
 	}
 	d.version++
 	batch := d.db.NewBatchWithSize(len(w.buf) + 16*len(w.recs) + 64)
@@ -150,11 +190,25 @@ func (d *disk) write(w *writes) error {
 	return batch.Close()
 }
 
+// full returns why nothing more can be written: flushes fail, and what waits for
+// one leaves no room. Pebble would let the caller wait for ever.
+func (d *disk) full() error {
+	err := d.failing.Load()
+	if err == nil || d.db.Metrics().MemTable.Count < memTables-1 {
+		return nil
+	}
+	return fmt.Errorf("write: %w", *err)
+}
+
 // beginSnapshot makes what was written so far a snapshot to be. It returns
 // quickly; finish does the work, on another goroutine.
-func (d *disk) beginSnapshot() (finish func(dir string) error, err error) {
+func (d *disk) beginSnapshot() (finish func(ctx context.Context, dir string) error, err error) {
 	if d.linking.Load() {
 		<-d.linked
+	}
+	select {
+	case <-d.failed:
+	default:
 	}
 	flushed, err := d.db.AsyncFlush()
 	if err != nil {
@@ -163,21 +217,92 @@ func (d *disk) beginSnapshot() (finish func(dir string) error, err error) {
 	linked := make(chan struct{})
 	d.linked = linked
 	d.linking.Store(true)
-	return func(dir string) error {
+	return func(ctx context.Context, dir string) error {
 		defer close(linked)
 		defer d.linking.Store(false)
-		<-flushed
+		if err := d.wait(ctx, flushed); err != nil {
+			return err
+		}
 		if err := d.db.Checkpoint(dir); err != nil {
 			return fmt.Errorf("snapshot of %q: %w", d.dir, err)
 		}
+		d.compactIfDue(false)
 		return nil
 	}, nil
 }
+
+// wait waits for a flush, unless it fails.
+func (d *disk) wait(ctx context.Context, flushed <-chan struct{}) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for {
+		select {
+		case <-flushed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.failed:
+			if err := d.failing.Load(); err != nil {
+				return fmt.Errorf("flush: %w", *err)
+			}
+		}
+	}
+}
+
+// compactIfDue compacts in the background if level 0 costs too much: a look-up
+// asks each of its sublevels, and it must not outgrow what is below.
+func (d *disk) compactIfDue(reading bool) {
+	if d.compacting.Load() {
+		return
+	}
+	due := d.due(reading)
+	if !due || !d.compacting.CompareAndSwap(false, true) {
+		return
+	}
+	d.done.Go(func() {
+		defer d.compacting.Store(false)
+		// What fails is tried again, and told of, by way of BackgroundError.
+		_ = d.db.Compact(context.Background(), []byte{0}, []byte{0xff, 0xff, 0xff}, false)
+	})
+}
+
+// DiskStats is what a backend's disk has done so far.
+type DiskStats struct {
+	// Size is how many bytes it takes.
+	Size int64
+	// Written is how many bytes were ever written: tables, by flushes and by
+	// compactions.
+	Written int64
+}
+
+func (d *disk) stats() DiskStats {
+	m := d.db.Metrics()
+	s := DiskStats{Size: int64(m.DiskSpaceUsage())}
+	for _, l := range m.Levels {
+		s.Written += int64(l.TableBytesFlushed + l.TableBytesCompacted)
+	}
+	return s
+}
+
+func (d *disk) due(reading bool) bool {
+	m := d.db.Metrics()
+	top, below := m.Levels[0], int64(0)
+	for _, l := range m.Levels[1:] {
+		below += l.TablesSize
+	}
+	return top.Sublevels > maxSublevels || top.TablesSize >= max(below, smallDisk) ||
+		reading && top.Sublevels > 8
+}
+
+// smallDisk is a level 0 that is not worth a compaction for its size.
+const smallDisk = 4 << 20
 
 func (d *disk) close() error {
 	if d.linking.Load() {
 		<-d.linked
 	}
+	d.done.Wait()
 	return d.db.Close()
 }
 
@@ -226,7 +351,8 @@ const maxKept = 8 << 20
 
 func (w *writes) sort() {
 	slices.SortFunc(w.recs, func(a, b written) int {
-		return bytes.Compare(w.buf[a.key:a.val], w.buf[b.key:b.val])
+		// One that is there twice is left of a flush that failed: the later counts.
+		return cmp.Or(bytes.Compare(w.buf[a.key:a.val], w.buf[b.key:b.val]), a.key-b.key)
 	})
 }
 

@@ -232,7 +232,7 @@ var keyFloat32 = keyFormat{
 		}
 		u := binary.BigEndian.Uint32(src)
 		bits := u ^ (sign32 | ^uint32(int32(u)>>31))
-		if bits == sign32 { // -0
+		if math.Float32bits(math.Float32frombits(bits)+0) != bits { // -0, or a NaN that adding makes another
 			return nil, errKeyForm
 		}
 		*(*uint32)(p) = bits
@@ -252,7 +252,7 @@ var keyFloat64 = keyFormat{
 		}
 		u := binary.BigEndian.Uint64(src)
 		bits := u ^ (sign64 | ^uint64(int64(u)>>63))
-		if bits == sign64 { // -0
+		if math.Float64bits(math.Float64frombits(bits)+0) != bits {
 			return nil, errKeyForm
 		}
 		*(*uint64)(p) = bits

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
@@ -34,74 +36,111 @@ type Snapshotting struct {
 	Unchanged bool
 
 	storage *Storage
-	link    func(dir string) error // from a disk
-	all     *writes                // from memory
+	link    func(ctx context.Context, dir string) error // from a disk
+	all     *writes                                     // from memory
+	version uint64                                      // of the disk
+	kept    *atomic.Uint64                              // the backend's
 }
 
 // Snapshot begins a snapshot of all that is declared. It is called between two
 // records, on the goroutine that owns the backend, and takes as long as writing
 // what has changed into memory does; [Snapshotting.Finish] does the rest
-// elsewhere.
+// elsewhere. The next snapshot may be begun when Finish has returned: to begin it
+// earlier is to wait for that.
 func (b *Backend[K]) Snapshot() (*Snapshotting, error) {
-	s := &Snapshotting{storage: b.storage}
-	w := &b.pending
 	if b.disk == nil {
-		s.all, w = &writes{}, nil
-		w = s.all
+		return b.snapshotMemory()
 	}
-	for _, d := range b.declared {
-		if err := d.flush(w); err != nil {
-			return nil, err
-		}
-		if b.disk != nil && len(w.buf) > maxKept/2 {
-			if err := b.disk.write(w); err != nil {
-				return nil, err
-			}
-		}
+	if err := b.flush(); err != nil {
+		return nil, err
 	}
-	if b.disk == nil {
-		return s, nil
-	}
-	err := b.disk.write(w)
-	if err == nil && b.taken == b.disk.version+1 {
+	s := &Snapshotting{storage: b.storage, version: b.disk.version + 1, kept: &b.kept}
+	if b.kept.Load() == s.version {
 		s.Unchanged = true
 		return s, nil
 	}
-	if err == nil {
-		s.link, err = b.disk.beginSnapshot()
-	}
-	b.taken = b.disk.version + 1
+	var err error
+	s.link, err = b.disk.beginSnapshot()
 	return s, err
+}
+
+func (b *Backend[K]) snapshotMemory() (*Snapshotting, error) {
+	s := &Snapshotting{storage: b.storage, all: &writes{}}
+	for _, d := range b.declared {
+		if err := d.flush(s.all); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// flush writes all that the disk does not have.
+func (b *Backend[K]) flush() error {
+	w := &b.pending
+	for _, d := range b.declared {
+		if err := d.flush(w); err != nil {
+			return err
+		}
+		if len(w.buf) > maxKept/2 {
+			if err := b.disk.write(w); err != nil {
+				return err
+			}
+		}
+	}
+	return b.disk.write(w)
 }
 
 // Finish writes the snapshot to dir, which must not exist. It may be called from
 // any goroutine, and must be called, with a context that has ended if nothing
 // is to be written: until it has returned, the backend can't write to its disk.
 func (s *Snapshotting) Finish(ctx context.Context, dir string) (*Snapshot, error) {
-	fs := s.storage.fs
-	var err error
-	switch {
-	case s.link != nil:
-		err = s.link(dir)
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	default:
-		err = errors.Join(fs.MkdirAll(dir, 0o755), s.writeTable(fs.PathJoin(dir, tableFile)))
+	if err := s.write(ctx, dir); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = ctx.Err()
-	}
+	files, err := s.storage.fs.List(dir)
 	if err != nil {
-		return nil, errors.Join(err, fs.RemoveAll(dir))
+		return nil, err
 	}
-	files, err := fs.List(dir)
+	if s.kept != nil {
+		s.kept.Store(s.version)
+	}
 	slices.Sort(files)
-	return &Snapshot{dir, files}, err
+	return &Snapshot{dir, files}, nil
 }
 
-// tableFile is the only file of a snapshot of a backend without a disk: a table
-// in Pebble's format.
-const tableFile = "state.table"
+// Lost says that what Finish has returned was not kept, so that the next
+// snapshot can't lean on it. It may be called from any goroutine, before the
+// next snapshot is begun.
+func (s *Snapshotting) Lost() {
+	if s.kept != nil {
+		s.kept.Store(0)
+	}
+}
+
+func (s *Snapshotting) write(ctx context.Context, dir string) error {
+	if s.link != nil {
+		return s.link(ctx, dir) // which takes away what it began
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	fs := s.storage.fs
+	if _, err := fs.Stat(dir); err == nil {
+		return fmt.Errorf("write %q: %w", dir, os.ErrExist)
+	}
+	err := fs.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = s.writeTable(fs.PathJoin(dir, TableFile))
+	}
+	if err != nil {
+		return errors.Join(err, fs.RemoveAll(dir))
+	}
+	return nil
+}
+
+// TableFile is the name of the only file of a snapshot of a backend without a
+// disk: a table in Pebble's format.
+const TableFile = "state.table"
 
 func (s *Snapshotting) writeTable(path string) error {
 	f, err := s.storage.fs.Create(path, "millrace-state")
@@ -149,17 +188,44 @@ func (b *Backend[K]) Attach(s *Storage, name string, from []Restored) (err error
 		return err
 	}
 	b.storage = s
-	s.backends.Add(1)
-	if s.inMemory {
-		return b.openSources(from)
+	b.attached = attachment{name, from}
+	return nil
+}
+
+// attachment is what a backend is opened with when the first state is declared:
+// an operator that keeps nothing needs no store.
+type attachment struct {
+	name string
+	from []Restored
+}
+
+func (b *Backend[K]) open() error {
+	b.opened = true
+	b.storage.backends.Add(1)
+	var err error
+	if b.storage.inMemory {
+		err = b.openSources(b.attached.from)
+	} else {
+		err = b.openDisk()
 	}
-	dir := s.fs.PathJoin(s.dir, name)
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return nil
+}
+
+// openDisk opens the backend's disk with what is to be restored on it.
+func (b *Backend[K]) openDisk() (err error) {
+	s, from := b.storage, b.attached.from
+	if err := s.fs.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	dir := s.fs.PathJoin(s.dir, b.attached.name)
 	if len(from) == 1 && from[0].Owned == b.owned && !s.isTable(from[0].Dir) {
 		if err := s.fs.Rename(from[0].Dir, dir); err != nil {
 			return err
 		}
 		b.disk, err = s.openDisk(dir)
-		b.taken = 0
 		return err
 	}
 	if b.disk, err = s.openDisk(dir); err != nil {
@@ -175,7 +241,7 @@ func (b *Backend[K]) Attach(s *Storage, name string, from []Restored) (err error
 
 // isTable says whether a snapshot is one of a backend without a disk.
 func (s *Storage) isTable(dir string) bool {
-	_, err := s.fs.Stat(s.fs.PathJoin(dir, tableFile))
+	_, err := s.fs.Stat(s.fs.PathJoin(dir, TableFile))
 	return err == nil
 }
 
@@ -190,7 +256,7 @@ func (s *Storage) openSnapshot(dir string) (*pebble.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Ingest(context.Background(), []string{s.fs.PathJoin(dir, tableFile)}); err != nil {
+	if err := db.Ingest(context.Background(), []string{s.fs.PathJoin(dir, TableFile)}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -292,11 +358,12 @@ func (b *Backend[K]) Ready() error {
 }
 
 // Close gives everything back. It may be called whether or not the backend was
-// attached, and once.
+// attached, and more than once. It waits for a snapshot that is being finished.
 func (b *Backend[K]) Close() error {
-	if b.storage == nil {
+	if !b.opened || b.closed {
 		return nil
 	}
+	b.closed = true
 	b.storage.used.Add(-b.used)
 	b.storage.backends.Add(-1)
 	b.used = 0
@@ -304,6 +371,7 @@ func (b *Backend[K]) Close() error {
 	for _, db := range b.sources {
 		errs = append(errs, db.Close())
 	}
+	b.sources = nil
 	if b.disk != nil {
 		errs = append(errs, b.disk.close())
 	}

@@ -90,7 +90,7 @@ func (s *Storage) Used() int64 { return s.used.Load() }
 // InMemory says whether state never leaves memory.
 func (s *Storage) InMemory() bool { return s.inMemory }
 
-// room says whether a backend may load more, which has not yet reported added
+// room says whether a state may load more, that has not yet reported added
 // bytes of what it holds.
 func (s *Storage) room(added int64) bool {
 	return s.inMemory || s.used.Load()+added < s.budget*3/4

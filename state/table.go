@@ -21,8 +21,7 @@ type table[K comparable, V any] struct {
 	groups         []group[K, V]
 	maxParallelism uint64
 	first          uint64
-	entries        int            // live ones, in memory
-	evicted        int            // live ones that are only on disk, as far as known
+	entries        int            // those in memory
 	slots          int            // of all groups, used or not
 	back           *backing[K, V] // nil: memory is all there is
 
@@ -36,8 +35,9 @@ type table[K comparable, V any] struct {
 type group[K comparable, V any] struct {
 	slots     []slot[K, V]
 	used      int
+	count     int // keys that have a value, in a slot or not
 	sparse    int // deletions in a row that found at most an eighth of the slots used
-	elsewhere int // keys that may be on disk and are not in a slot; 0: what is not here is nowhere
+	elsewhere int // keys that are on disk and not in a slot; 0: what is not here is nowhere
 }
 
 // slot is a key and its value. The tag is the key's hash, with its lowest bits
@@ -63,7 +63,7 @@ const (
 	dirty         // the disk does not have it as it is here
 	dead          // the key has no value; the disk may still have one, if dirty
 	recent        // asked for since the last look of eviction
-	stored        // the disk has, or may have, something under this key
+	stored        // the disk has something under this key
 	status = inUse | dirty | dead | recent | stored
 )
 
@@ -122,7 +122,7 @@ func (t *table[K, V]) get(key K, hash uint64) *V {
 			s := &slots[i]
 			if s.tag&^(status&^inUse) == tag && s.key == key {
 				if s.tag&(dirty|dead|recent) != dirty|recent {
-					return t.touch(s)
+					return t.touch(s, hash)
 				}
 				return &s.val
 			}
@@ -132,21 +132,19 @@ func (t *table[K, V]) get(key K, hash uint64) *V {
 		}
 	}
 	if g.elsewhere != 0 {
-		if s := t.fetch(g, key, hash); s != nil {
-			return t.touch(s)
-		}
+		return t.touch(t.fetch(g, key, hash), hash)
 	}
 	return nil
 }
 
 // touch notes a write to a slot, and returns its value, or nil if it is dead.
-func (t *table[K, V]) touch(s *slot[K, V]) *V {
+func (t *table[K, V]) touch(s *slot[K, V], hash uint64) *V {
 	if s.tag&dead != 0 {
 		s.tag |= recent
 		return nil
 	}
 	if s.tag&dirty == 0 {
-		t.back.changed(s.tag)
+		t.back.changed(hash)
 	}
 	s.tag |= dirty | recent
 	return &s.val
@@ -180,54 +178,39 @@ func (t *table[K, V]) upsert(key K, hash uint64) (val *V, created bool) {
 	i := g.find(key, hash)
 	if i < 0 {
 		if g.elsewhere == 0 {
-			return t.insert(g, key, hash, 0), true
+			return t.insert(g, key, hash), true
 		}
-		s := t.fetch(g, key, hash)
-		return t.written(s, 0)
+		return t.written(t.fetch(g, key, hash), hash)
 	}
 	s := &g.slots[i]
 	if s.tag&(dirty|dead|recent) == dirty|recent {
 		return &s.val, false
 	}
-	return t.written(s, 0)
-}
-
-// set returns the place for a value that replaces whatever key has, which the
-// disk is not asked for.
-func (t *table[K, V]) set(key K, hash uint64) *V {
-	g := t.group(hash)
-	i := g.find(key, hash)
-	if i < 0 {
-		more := uint64(0)
-		if g.elsewhere != 0 {
-			more = stored // it may be
-		}
-		return t.insert(g, key, hash, more)
-	}
-	val, _ := t.written(&g.slots[i], 0)
-	return val
+	return t.written(s, hash)
 }
 
 // written makes a slot dirty, and alive if it was dead.
-func (t *table[K, V]) written(s *slot[K, V], more uint64) (val *V, created bool) {
+func (t *table[K, V]) written(s *slot[K, V], hash uint64) (val *V, created bool) {
 	if s.tag&dirty == 0 {
-		t.back.changed(s.tag)
+		t.back.changed(hash)
 	}
 	created = s.tag&dead != 0
 	if created {
 		t.entries++
+		t.group(hash).count++
 	}
-	s.tag = s.tag&^dead | dirty | recent | more
+	s.tag = s.tag&^dead | dirty | recent
 	return &s.val, created
 }
 
 // insert adds a key that has no slot.
-func (t *table[K, V]) insert(g *group[K, V], key K, hash, more uint64) *V {
+func (t *table[K, V]) insert(g *group[K, V], key K, hash uint64) *V {
 	t.entries++
+	g.count++
 	if t.back != nil {
 		t.back.changed(hash)
 	}
-	return &t.place(g, key, hash&^status|inUse|dirty|recent|more).val
+	return &t.place(g, key, hash&^status|inUse|dirty|recent).val
 }
 
 // place puts a key into a new slot, first growing a group that is three
@@ -263,28 +246,29 @@ func (t *table[K, V]) resize(g *group[K, V], slots int) {
 	}
 }
 
-// delete removes key and says whether it was there, as far as memory knows.
+// delete removes key and says whether it was there.
 func (t *table[K, V]) delete(key K, hash uint64) bool {
 	g := t.group(hash)
 	i := g.find(key, hash)
 	if i < 0 {
-		if g.elsewhere != 0 { // deleted unseen
-			s := t.place(g, key, hash&^status|inUse|dead|dirty|recent|stored)
-			t.back.changed(s.tag)
+		if g.elsewhere == 0 {
+			return false
 		}
-		return false
+		t.fetch(g, key, hash)
+		i = g.find(key, hash)
 	}
 	s := &g.slots[i]
 	if s.tag&dead != 0 {
 		return false
 	}
 	t.entries--
+	g.count--
 	if s.tag&stored == 0 {
 		t.remove(g, i)
 		return true
 	}
 	if s.tag&dirty == 0 {
-		t.back.changed(s.tag)
+		t.back.changed(hash)
 	}
 	s.tag |= dead | dirty | recent
 	s.val = *new(V)
@@ -321,6 +305,15 @@ func (t *table[K, V]) shrink(g *group[K, V]) {
 		g.sparse = 0
 		t.resize(g, len(g.slots)/2)
 	}
+}
+
+// len returns the number of keys that have a value.
+func (t *table[K, V]) len() int {
+	n := 0
+	for i := range t.groups {
+		n += t.groups[i].count
+	}
+	return n
 }
 
 // each calls f for every entry in memory, group by group, until f returns false.

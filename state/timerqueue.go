@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"unsafe"
@@ -36,6 +37,7 @@ type TimerQueue[K comparable] struct {
 	disk       *disk // nil: memory is all there is
 	horizon    int64
 	more       bool // the disk may have timers at or after horizon
+	chunk      int  // how many timers to read at a time
 	passed     int64
 	clear      bool              // timers that fired are still on disk
 	dirty      []*timerBucket[K] // with changes that the disk does not have
@@ -123,21 +125,20 @@ func (q *TimerQueue[K]) forgetEmpty(b *timerBucket[K]) {
 const smallBucket = 64
 
 func (q *TimerQueue[K]) remove(b *timerBucket[K], e TimerEntry[K]) {
-	found := false
+	onDisk := b.partial // perhaps
 	for i := 0; i < len(b.log); i++ {
 		if b.log[i].TimerEntry != e {
 			continue
 		}
-		found = true
 		if i < b.stored {
 			b.stored--
-			q.deleteStored(b, e)
+			onDisk = true
 		}
 		b.log = slices.Delete(b.log, i, i+1)
 		q.ops--
 		i--
 	}
-	if !found && b.partial {
+	if onDisk {
 		q.deleteStored(b, e)
 	}
 }
@@ -412,7 +413,7 @@ func (q *TimerQueue[K]) loadNext() bool {
 		}
 		if time != last {
 			merge()
-			if n >= loadChunk {
+			if n >= q.chunk {
 				end = false
 				return false, nil
 			}
@@ -433,6 +434,7 @@ func (q *TimerQueue[K]) loadNext() bool {
 	}
 	for _, b := range q.buckets {
 		b.partial = q.more && b.time >= q.horizon
+		q.forgetEmpty(b)
 	}
 	return true
 }
@@ -467,12 +469,13 @@ func (q *TimerQueue[K]) flush(w *writes) error {
 		q.writeAll(w)
 		return nil
 	}
-	if q.clear {
+	cleared := q.clear
+	if cleared {
 		q.clearPassed(w)
 	}
 	for _, b := range q.dirty {
 		b.listed = false
-		q.flushBucket(b, w)
+		q.flushBucket(b, w, cleared && b.time <= q.passed)
 	}
 	clear(q.dirty)
 	q.dirty = q.dirty[:0]
@@ -500,7 +503,9 @@ func (q *TimerQueue[K]) clearPassed(w *writes) {
 	}
 }
 
-func (q *TimerQueue[K]) flushBucket(b *timerBucket[K], w *writes) {
+// flushBucket writes what the disk does not have of a bucket, which may have been
+// cleared from there.
+func (q *TimerQueue[K]) flushBucket(b *timerBucket[K], w *writes, cleared bool) {
 	if q.buckets[b.time] == b {
 		q.reduce(b)
 	} else {
@@ -513,7 +518,7 @@ func (q *TimerQueue[K]) flushBucket(b *timerBucket[K], w *writes) {
 		}
 	}
 	for _, e := range b.gone {
-		if live[e] || b.time <= q.passed { // set again since, or cleared with the rest
+		if live[e] || cleared { // set again since, or gone with the rest
 			continue
 		}
 		live[e] = true // once
@@ -541,26 +546,11 @@ func (q *TimerQueue[K]) evict(want int64, w *writes) (freed int64, err error) {
 	if len(q.buckets) == 0 || q.firing != nil {
 		return 0, q.err
 	}
-	times := make([]int64, 0, len(q.buckets))
-	for time := range q.buckets {
-		times = append(times, time)
-	}
-	slices.Sort(times)
-	before, keep := q.memory(), q.ops/4
-	kept := 0
-	cut := len(times)
-	for i, time := range times {
-		if kept += len(q.buckets[time].log); kept > keep && i > 0 {
-			cut = i
-			break
-		}
-	}
-	if cut == len(times) {
-		return 0, q.err
-	}
-	if err := q.flush(w); err != nil {
+	if err := q.flush(w); err != nil { // which forgets buckets, too
 		return 0, err
 	}
+	times := slices.Sorted(maps.Keys(q.buckets))
+	before, cut := q.memory(), q.kept(times)
 	for i := len(times) - 1; i >= cut && freed < want; i-- {
 		b := q.buckets[times[i]]
 		q.ops -= len(b.log)
@@ -577,6 +567,17 @@ func (q *TimerQueue[K]) evict(want int64, w *writes) (freed int64, err error) {
 		b.partial = b.time >= q.horizon
 	}
 	return freed, nil
+}
+
+// kept returns how many of the times, which are sorted, eviction leaves alone.
+func (q *TimerQueue[K]) kept(times []int64) int {
+	n := 0
+	for i, time := range times {
+		if n += len(q.buckets[time].log); n > q.ops/4 && i > 0 {
+			return i
+		}
+	}
+	return len(times)
 }
 
 // Timer heap, by container/heap.
@@ -597,7 +598,7 @@ func (h *timeHeap) Pop() any {
 // entries refer to; more may be added until the first timer is due. Nil is one
 // namespace without a name.
 func NewTimerQueue[K comparable](b *Backend[K], name string, namespaces *[]string) *TimerQueue[K] {
-	q := &TimerQueue[K]{b: b, name: name, namespaces: namespaces, section: sectionOf(kindTimers, name), passed: math.MinInt64}
+	q := &TimerQueue[K]{b: b, name: name, namespaces: namespaces, section: sectionOf(kindTimers, name), passed: math.MinInt64, chunk: loadChunk}
 	b.declare(q)
 	return q
 }

@@ -44,7 +44,8 @@ func (l *lifetimes[K, V]) renew(key K, hash uint64) {
 	}
 	if p, created := l.until.t.upsert(key, hash); created || *p < at {
 		*p = at
-		l.queue.Set(TimerEntry[K]{Key: key, Hash: hash}, at, true)
+		// It may be set already: a value that was cleared left its timer behind.
+		l.queue.Set(TimerEntry[K]{Key: key, Hash: hash}, at, false)
 	}
 }
 

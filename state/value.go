@@ -64,13 +64,13 @@ func (v *Value[K, V]) Upsert() *V {
 	return p
 }
 
-// Set replaces the value of the current key. Of all updates it is the only one
-// that need not know what was there before, and so never goes to disk.
+// Set replaces the value of the current key.
 func (v *Value[K, V]) Set(val V) {
 	if v.life != nil {
 		v.life.renew(v.b.key, v.b.hash)
 	}
-	*v.t.set(v.b.key, v.b.hash) = val
+	p, _ := v.t.upsert(v.b.key, v.b.hash)
+	*p = val
 }
 
 // Clear forgets the current key.
@@ -86,9 +86,8 @@ func (v *Value[K, V]) Clear() {
 // records one by one; it is for a pipeline.BatchProcessor to call.
 func (v *Value[K, V]) Prefetch(keys []K, hashes []uint64) { v.t.prefetch(keys, hashes) }
 
-// Len returns the number of keys that have a value; see [Backend.Sizes] for
-// state that is on disk.
-func (v *Value[K, V]) Len() int { return v.t.entries + v.t.evicted }
+// Len returns the number of keys that have a value, in memory or on disk.
+func (v *Value[K, V]) Len() int { return v.t.len() }
 
 // Each calls f for every key of this subtask until f returns false, in no order
 // to rely on: those in memory first, and then those that are only on disk. f may
@@ -122,14 +121,14 @@ func (v *Value[K, V]) attach(b *Backend[K]) error {
 		return fmt.Errorf("state %q: %w", v.name, err)
 	}
 	v.back = &backing[K, V]{
-		t: v.t, name: v.name, disk: b.disk, section: sectionOf(kindValue, v.name),
+		t: v.t, name: v.name, disk: b.disk, section: sectionOf(kindValue, v.name), counts: sectionOf(countOf, v.name),
 		keys: b.keys, hash: b.hasher, schema: s,
 	}
 	if b.disk == nil {
 		return b.restoreEach(v.back.section, func(_ int, key, val []byte) error { return v.back.restore(key, val) })
 	}
 	v.t.back = v.back
-	return v.back.load(func(own int64) bool { return b.storage.room(own - b.used) })
+	return v.back.load(b.storage.room)
 }
 
 func (v *Value[K, V]) flush(w *writes) error {
