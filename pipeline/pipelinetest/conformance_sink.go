@@ -489,21 +489,24 @@ func (c SinkCase[T]) commitAgain(t testing.TB) error {
 // uncommitted ends a job with records behind the last checkpoint, in each way
 // there is, with no checkpoint and with one.
 func (c SinkCase[T]) uncommitted(t testing.TB) error {
-	for name, last := range map[string]func(l *lives[T]) error{
-		"killed after Write":             func(l *lives[T]) error { return l.writing() },
-		"killed after Prepare":           func(l *lives[T]) error { return do(l.writing, l.missing) },
-		"killed after Prepare and Write": func(l *lives[T]) error { return do(l.writing, l.missing, l.writing) },
-		"failed after Write":             func(l *lives[T]) error { return do(l.writing, l.fail) },
-		"failed after Prepare":           func(l *lives[T]) error { return do(l.writing, l.missing, l.fail) },
+	for _, end := range []struct {
+		name string
+		last func(l *lives[T]) error
+	}{
+		{"killed after Write", func(l *lives[T]) error { return l.writing() }},
+		{"killed after Prepare", func(l *lives[T]) error { return do(l.writing, l.missing) }},
+		{"killed after Prepare and Write", func(l *lives[T]) error { return do(l.writing, l.missing, l.writing) }},
+		{"failed after Write", func(l *lives[T]) error { return do(l.writing, l.fail) }},
+		{"failed after Prepare", func(l *lives[T]) error { return do(l.writing, l.missing, l.fail) }},
 	} {
 		l := c.live(t)
-		dies := func() error { return last(l) }
+		dies := func() error { return end.last(l) }
 		err := do(l.starting(2), dies, // without a checkpoint
 			l.starting(2), l.writing, l.preparing, l.commit, dies,
 			l.starting(2), dies, // twice from one
 			l.starting(2), l.writing, l.preparing, l.commit, l.closing)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", end.name, err)
 		}
 	}
 	return nil

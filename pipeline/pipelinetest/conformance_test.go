@@ -349,3 +349,230 @@ func TestSinkSuiteFindsFaults(t *testing.T) {
 		}
 	}
 }
+
+// commitFaults are what a committing sink does wrong on purpose.
+type commitFaults struct {
+	showsAtWrite, showsAtPrepare, showsAtClose, commitsTwice, forgetsBuffer, lastOnly, keepsRemainder,
+	onlyItsOwn, needsProcess, refusesRestart, emptiesAtStart, needsRecords, oneCommitter bool
+}
+
+// heldSink shows records with their commit, with faults. What a real sink keeps
+// on disk is in its maps, which outlive the writers.
+type heldSink struct {
+	commitFaults
+
+	mu      sync.Mutex
+	staged  map[string][]string // prepared, by what Prepare returned
+	done    map[string]bool
+	visible []string
+	left    []string // written by a start that was killed
+}
+
+type heldWriter struct {
+	s   *heldSink
+	env *pipeline.SinkEnv
+	buf []string
+}
+
+// notCommitting hides two methods.
+type notCommitting struct{ w *heldWriter }
+
+func (n notCommitting) Write(ctx context.Context, b *pipeline.Records[string]) error {
+	return n.w.Write(ctx, b)
+}
+
+func (s *heldSink) Open(_ context.Context, env *pipeline.SinkEnv) (pipeline.Writer[string], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.staged == nil {
+		s.staged, s.done = map[string][]string{}, map[string]bool{}
+	}
+	w := &heldWriter{s: s, env: env}
+	switch {
+	case s.refusesRestart && env.Prepared != nil && len(s.visible) > 0:
+		return nil, errors.New("not empty")
+	case s.emptiesAtStart && env.Subtask == 0:
+		s.visible, s.done = nil, map[string]bool{}
+	case s.keepsRemainder && env.Subtask == 0:
+		w.buf = s.left
+		s.left = nil
+	case s.oneCommitter && env.Subtask == 1:
+		return notCommitting{w}, nil
+	}
+	return w, nil
+}
+
+func (w *heldWriter) Write(_ context.Context, b *pipeline.Records[string]) error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.buf = append(w.buf, b.Values...)
+	w.s.left = append(w.s.left, b.Values...)
+	if w.s.showsAtWrite {
+		w.s.visible = append(w.s.visible, b.Values...)
+	}
+	return nil
+}
+
+func (w *heldWriter) Prepare(_ context.Context, checkpoint int64) ([]byte, error) {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = nil
+	if len(w.buf) == 0 && !s.needsRecords {
+		return nil, nil
+	}
+	if len(w.buf) == 0 {
+		return nil, errors.New("nothing to prepare")
+	}
+	name := fmt.Sprintf("%s/%d/%d", w.env.Run, w.env.Subtask, checkpoint)
+	if s.lastOnly {
+		for old := range s.staged {
+			if strings.HasPrefix(old, fmt.Sprintf("%s/%d/", w.env.Run, w.env.Subtask)) {
+				s.staged[old] = nil
+			}
+		}
+	}
+	s.staged[name] = w.buf
+	if s.forgetsBuffer {
+		s.staged[name] = w.buf[:len(w.buf)-1]
+	}
+	w.buf = nil
+	if s.showsAtPrepare {
+		s.show(name)
+	}
+	return []byte(name), nil
+}
+
+func (s *heldSink) show(name string) {
+	if !s.done[name] || s.commitsTwice {
+		s.visible = append(s.visible, s.staged[name]...)
+	}
+	s.done[name] = true
+}
+
+func (w *heldWriter) Commit(_ context.Context, prepared []byte) error {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := strings.Split(string(prepared), "/")
+	switch {
+	case s.onlyItsOwn && parts[1] != strconv.Itoa(w.env.Subtask):
+		return nil
+	case s.needsProcess && parts[0] != w.env.Run:
+		return nil
+	}
+	s.show(string(prepared))
+	return nil
+}
+
+func (w *heldWriter) Close() error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.s.showsAtClose {
+		w.s.visible = append(w.s.visible, w.buf...)
+		w.buf = nil
+	}
+	return nil
+}
+
+func commitChecks(t *testing.T, f commitFaults) map[string]error {
+	c := SinkCase[string]{Value: func(i int) string { return fmt.Sprint("record ", i) }}
+	c.New = func(testing.TB) (pipeline.Sink[string], func() []string) {
+		s := &heldSink{commitFaults: f}
+		return s, func() []string { return s.visible }
+	}
+	return map[string]error{
+		"there": c.allIsThere(t, 3), "unflushed": c.closeWithoutFlush(t), "close": c.close(t), "cancel": c.cancel(t),
+		"commit": c.commit(t), "again": c.commitAgain(t), "uncommitted": c.uncommitted(t),
+		"several": c.severalPrepared(t), "rescale": c.rescale(t), "nothing": c.prepareNothing(t),
+	}
+}
+
+// TestRule18_SinkSuiteFindsFaults runs the checks of the two phases on sinks
+// that break one rule each.
+func TestRule18_SinkSuiteFindsFaults(t *testing.T) {
+	for check, err := range commitChecks(t, commitFaults{}) {
+		if err != nil {
+			t.Errorf("a good sink fails %s: %v", check, err)
+		}
+	}
+	for _, c := range []struct {
+		commitFaults
+		check, want string
+	}{
+		{commitFaults{showsAtWrite: true}, "commit", "before the commit of record 11: 12 records, want 0"},
+		{commitFaults{showsAtPrepare: true}, "commit", "after Prepare(1) without Commit"},
+		{commitFaults{showsAtClose: true}, "uncommitted", "after Close without Commit"},
+		{commitFaults{commitsTwice: true}, "again", "after start 3"},
+		{commitFaults{forgetsBuffer: true}, "commit", "after Commit of checkpoint 1: 11 records, want 12"},
+		{commitFaults{lastOnly: true}, "several", "three at once: after Commit of checkpoint 3: 12 records, want 36"},
+		{commitFaults{keepsRemainder: true}, "uncommitted", "extra: record"},
+		{commitFaults{onlyItsOwn: true}, "rescale", "missing: record"},
+		{commitFaults{needsProcess: true}, "again", "after start 2: 0 records, want 12"},
+		{commitFaults{refusesRestart: true}, "again", "not empty"},
+		{commitFaults{emptiesAtStart: true}, "again", "missing: record 0"},
+		{commitFaults{needsRecords: true}, "nothing", "nothing to prepare"},
+		{commitFaults{oneCommitter: true}, "commit", "subtask 1 is no Committer"},
+	} {
+		err := commitChecks(t, c.commitFaults)[c.check]
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: check %s says %v, want %q", c.commitFaults, c.check, err, c.want)
+		}
+	}
+	plain := SinkCase[string]{New: func(testing.TB) (pipeline.Sink[string], func() []string) {
+		return &badSink{}, func() []string { return nil }
+	}}
+	if err := plain.commit(t); !errors.Is(err, errSkipped) {
+		t.Errorf("a sink without Commit: got %v, want that the check is skipped", err)
+	}
+}
+
+// TestRule18_EarlySinks shows that a sink may be early where it says so, if it
+// takes back what was not committed.
+func TestRule18_EarlySinks(t *testing.T) {
+	for _, c := range []struct {
+		takesBack bool
+		want      string
+	}{{true, ""}, {false, "extra: record"}} {
+		suite := SinkCase[string]{Value: func(i int) string { return fmt.Sprint("record ", i) }, Early: true}
+		suite.New = func(testing.TB) (pipeline.Sink[string], func() []string) {
+			s := &earlySink{takesBack: c.takesBack}
+			return s, func() []string { return s.visible }
+		}
+		err := errors.Join(suite.commit(t), suite.commitAgain(t), suite.uncommitted(t), suite.severalPrepared(t), suite.rescale(t))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("takes back %v: got %v, want %q", c.takesBack, err, c.want)
+		}
+	}
+}
+
+// earlySink shows all at once, and goes back to what was prepared.
+type earlySink struct {
+	takesBack bool
+	visible   []string
+}
+
+type earlyWriter struct{ s *earlySink }
+
+func (s *earlySink) Open(_ context.Context, env *pipeline.SinkEnv) (pipeline.Writer[string], error) {
+	if env.Subtask == 0 && s.takesBack {
+		length := 0
+		for _, p := range env.Prepared {
+			n, _ := strconv.Atoi(string(p))
+			length = max(length, n)
+		}
+		s.visible = s.visible[:length]
+	}
+	return earlyWriter{s}, nil
+}
+
+func (w earlyWriter) Write(_ context.Context, b *pipeline.Records[string]) error {
+	w.s.visible = append(w.s.visible, b.Values...)
+	return nil
+}
+
+func (w earlyWriter) Prepare(context.Context, int64) ([]byte, error) {
+	return strconv.AppendInt(nil, int64(len(w.s.visible)), 10), nil
+}
+
+func (earlyWriter) Commit(context.Context, []byte) error { return nil }

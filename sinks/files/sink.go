@@ -10,49 +10,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/millrace/millrace/internal/jsonlines"
-	"github.com/millrace/millrace/internal/show"
 	"github.com/millrace/millrace/pipeline"
 )
 
-// Sink writes records to a file, each as a line. It is made by [JSON], [Lines]
-// and [Encode].
+// Sink writes records to a file that grows. It is made by [JSON], [Lines] and
+// [Encode].
 type Sink[T any] struct {
 	path   string
-	encode func() func(b []byte, v *T) ([]byte, error)
+	encode func() appender[T]
 	cfg    config
+	disk   disk
 }
-
-// Option sets what a sink does with a file that is there.
-type Option func(*config)
-
-type config struct{ overwrite, appending bool }
-
-// Overwrite empties a file that exists, and removes part files of an earlier
-// run with more subtasks. Default: an existing file stops the start.
-func Overwrite() Option { return func(c *config) { c.overwrite = true } }
-
-// Append goes on at the end of a file that exists. Where its last line has no
-// end, because a crash cut it short, the line is ended first. Default: an
-// existing file stops the start.
-func Append() Option { return func(c *config) { c.appending = true } }
 
 // JSON returns a sink that writes JSON lines to path. A value that can't be
 // encoded is rejected.
 func JSON[T any](path string, opts ...Option) *Sink[T] {
-	return newSink(path, func() func([]byte, *T) ([]byte, error) {
-		e := jsonlines.NewEncoder()
-		return func(b []byte, v *T) ([]byte, error) { return e.Append(b, v) }
-	}, opts)
+	return newSink(path, jsonAppender[T], opts)
 }
 
 // Lines returns a sink that writes strings to path, each with a line end.
 func Lines(path string, opts ...Option) *Sink[string] {
-	return newSink(path, func() func([]byte, *string) ([]byte, error) {
-		return func(b []byte, v *string) ([]byte, error) { return append(append(b, *v...), '\n'), nil }
-	}, opts)
+	return newSink(path, lineAppender, opts)
 }
 
 // Encode returns a sink that writes to path what encode appends to b, as it
@@ -60,43 +40,66 @@ func Lines(path string, opts ...Option) *Sink[string] {
 // subtasks call encode at once. A value for which it returns an error, or
 // panics, is rejected.
 func Encode[T any](path string, encode func(b []byte, v T) ([]byte, error), opts ...Option) *Sink[T] {
-	return newSink(path, func() func([]byte, *T) ([]byte, error) {
-		return func(b []byte, v *T) ([]byte, error) { return encode(b, *v) }
-	}, opts)
+	return newSink(path, appenderOf(encode), opts)
 }
 
-func newSink[T any](path string, encode func() func([]byte, *T) ([]byte, error), opts []Option) *Sink[T] {
-	s := &Sink[T]{path: path, encode: encode}
-	for _, o := range opts {
-		o(&s.cfg)
+func jsonAppender[T any]() appender[T] {
+	e := jsonlines.NewEncoder()
+	return func(b []byte, v *T) ([]byte, error) { return e.Append(b, v) }
+}
+
+func lineAppender() appender[string] {
+	return func(b []byte, v *string) ([]byte, error) { return append(append(b, *v...), '\n'), nil }
+}
+
+func appenderOf[T any](encode func(b []byte, v T) ([]byte, error)) func() appender[T] {
+	return func() appender[T] {
+		return func(b []byte, v *T) ([]byte, error) { return encode(b, *v) }
 	}
-	return s
+}
+
+func newSink[T any](path string, encode func() appender[T], opts []Option) *Sink[T] {
+	return &Sink[T]{path: path, encode: encode, cfg: configOf(opts), disk: osDisk{}}
 }
 
 // Open implements [pipeline.Sink].
 func (s *Sink[T]) Open(_ context.Context, env *pipeline.SinkEnv) (pipeline.Writer[T], error) {
-	if s.cfg.overwrite && s.cfg.appending {
-		return nil, errors.New("invalid option: Overwrite and Append exclude each other")
-	}
-	path := PartPath(s.path, env.Subtask, env.Parallelism)
-	f, err := s.cfg.open(path)
-	if err != nil {
+	if err := s.cfg.validate(false); err != nil {
 		return nil, err
 	}
-	if env.Subtask == 0 {
-		if err := s.cfg.spareParts(s.path, env.Parallelism); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
+	w := &writer[T]{
+		disk: s.disk, path: PartPath(s.path, env.Subtask, env.Parallelism),
+		encoder: encoder[T]{env: env, append: s.encode()},
 	}
-	w := &writer[T]{path: path, f: f, env: env, encode: s.encode()}
-	if s.cfg.appending {
-		if err := w.endLine(); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
+	if fi, err := s.disk.Stat(w.path); err == nil && fi.IsDir() {
+		return nil, fmt.Errorf("write %q: is a directory", w.path)
+	}
+	if err := makeFolder(s.disk, filepath.Dir(w.path)); err != nil {
+		return nil, err
+	}
+	if env.Checkpoints {
+		return s.openCommitted(w)
+	}
+	if err := s.openPlain(w); err != nil {
+		return nil, err
 	}
 	return w, nil
+}
+
+// openPlain opens the file of a job without checkpoints.
+func (s *Sink[T]) openPlain(w *writer[T]) error {
+	if err := w.open(s.cfg); err != nil {
+		return err
+	}
+	// Whoever starts without checkpoints has decided what the file is.
+	err := removeIfThere(s.disk, markerPath(w.path))
+	if err == nil && w.env.Subtask == 0 {
+		err = s.cfg.spareParts(s.disk, s.path, w.env.Parallelism)
+	}
+	if err != nil {
+		_ = w.f.Close()
+	}
+	return err
 }
 
 // PartPath returns the file that a subtask writes: path itself when there is
@@ -110,110 +113,72 @@ func PartPath(path string, subtask, parallelism int) string {
 	return fmt.Sprintf("%s-%05d%s", strings.TrimSuffix(path, ext), subtask, ext)
 }
 
-func (c *config) open(path string) (*os.File, error) {
-	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-		return nil, fmt.Errorf("write %q: is a directory", path)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return nil, writeError(path, err)
-	}
-	flags := os.O_CREATE | os.O_EXCL | os.O_WRONLY
-	switch {
-	case c.overwrite:
-		flags = os.O_CREATE | os.O_TRUNC | os.O_WRONLY
-	case c.appending:
-		flags = os.O_CREATE | os.O_APPEND | os.O_RDWR // reads the last byte
-	}
-	f, err := os.OpenFile(path, flags, 0o666)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("write %q: %w (options Overwrite and Append allow it)", path, fs.ErrExist)
-	}
-	if err != nil {
-		return nil, writeError(path, err)
-	}
-	return f, nil
-}
-
 // spareParts looks for parts of an earlier run with more subtasks, which a
 // reader of all parts would take for output of this one.
-func (c *config) spareParts(path string, parallelism int) error {
+func (c *config) spareParts(d disk, path string, parallelism int) error {
 	if c.appending || parallelism <= 1 {
 		return nil
 	}
 	for i := parallelism; ; i++ {
 		part := PartPath(path, i, parallelism)
-		if _, err := os.Stat(part); err != nil {
-			return nil
+		if there, err := present(d, part); err != nil || !there {
+			return err
 		}
 		if !c.overwrite {
 			return fmt.Errorf("write %q: part of an earlier run: %w (options Overwrite and Append allow it)", part, fs.ErrExist)
 		}
-		if err := os.Remove(part); err != nil {
+		if err := d.Remove(part); err != nil {
 			return writeError(part, err)
 		}
 	}
 }
 
-// writeError names the file once, and the folder where that is to blame.
-func writeError(path string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) && pe.Path == path {
-		err = pe.Err
-	}
-	return fmt.Errorf("write %q: %w", path, err)
-}
-
-// writer writes one file. Lines gather in buf and leave it whole.
+// writer writes one file. Records gather in the encoder and leave it whole.
 type writer[T any] struct {
+	encoder[T]
+	disk   disk
 	path   string
-	f      *os.File
-	env    *pipeline.SinkEnv
-	encode func([]byte, *T) ([]byte, error)
-	buf    []byte
-	next   int   // the value of the batch being encoded
+	f      file
+	size   int64 // of what was written to a regular file, with what was there
 	failed error // the first failure to write
 }
 
-// bufferSize is when the buffer is written although more records follow.
-const bufferSize = 256 << 10
-
-func (w *writer[T]) Write(_ context.Context, b *pipeline.Records[T]) error {
-	for w.next = 0; w.next < len(b.Values); {
-		if err := w.some(b); err != nil {
-			v := b.Values[w.next]
-			w.env.Reject(pipeline.DeadLetter{
-				Error: fmt.Sprintf("encode for %q: %v", w.path, err), Time: b.Times[w.next], Record: show.Value(v),
-			})
-			w.next++
+// open opens the file as c says, behind what it keeps of it.
+func (w *writer[T]) open(c config) error {
+	flags := os.O_CREATE | os.O_EXCL | os.O_WRONLY
+	switch {
+	case c.overwrite:
+		flags = os.O_CREATE | os.O_TRUNC | os.O_WRONLY
+	case c.appending:
+		flags = os.O_CREATE | os.O_RDWR // reads the last byte
+		if !w.env.Checkpoints {
+			flags |= os.O_APPEND
 		}
-		if len(w.buf) >= bufferSize {
-			if err := w.flush(); err != nil {
-				return err
-			}
-		}
+	}
+	f, err := w.disk.OpenFile(w.path, flags)
+	if errors.Is(err, fs.ErrExist) {
+		return existing(w.path)
+	}
+	if err != nil {
+		return writeError(w.path, err)
+	}
+	w.f = f
+	if !c.appending {
+		return nil
+	}
+	if err := w.seekEnd(); err != nil {
+		_ = f.Close()
+		return writeError(w.path, err)
 	}
 	return nil
 }
 
-// some encodes values until the buffer is full or one can't be encoded.
-func (w *writer[T]) some(b *pipeline.Records[T]) (err error) {
-	before := len(w.buf)
-	defer func() {
-		if err != nil {
-			w.buf = w.buf[:before]
-		}
-	}()
-	defer pipeline.CatchPanic(&err)
-	for w.next < len(b.Values) && len(w.buf) < bufferSize {
-		before = len(w.buf)
-		buf, err := w.encode(w.buf, &b.Values[w.next])
-		if err != nil {
-			return err
-		}
-		w.buf = buf
-		w.next++
-	}
-	return nil
+func existing(path string) error {
+	return fmt.Errorf("write %q: %w (options Overwrite and Append allow it)", path, fs.ErrExist)
+}
+
+func (w *writer[T]) Write(_ context.Context, b *pipeline.Records[T]) error {
+	return w.gather(b, w.path, w.flush)
 }
 
 // Flush hands everything to the operating system.
@@ -222,7 +187,9 @@ func (w *writer[T]) Flush(context.Context) error { return w.flush() }
 // flush fails for good once it has failed: half a line may be in the file.
 func (w *writer[T]) flush() error {
 	if w.failed == nil && len(w.buf) > 0 {
-		if _, err := w.f.Write(w.buf); err != nil {
+		n, err := w.f.Write(w.buf)
+		w.size += int64(n)
+		if err != nil {
 			w.failed = writeError(w.path, err)
 		}
 		w.buf = w.buf[:0]
@@ -230,35 +197,42 @@ func (w *writer[T]) flush() error {
 	return w.failed
 }
 
+// sync puts everything on disk.
+func (w *writer[T]) sync() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if err := w.f.Sync(); err != nil && !unsyncable(err) {
+		// What the system could not write it may have dropped, and a second sync
+		// would not say so.
+		w.failed = writeError(w.path, err)
+	}
+	return w.failed
+}
+
 // Close puts everything on disk.
 func (w *writer[T]) Close() error {
-	err := w.flush()
-	if err == nil {
-		// A pipe or a device can't be synced, and says so.
-		if err = w.f.Sync(); errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-			err = nil
-		} else if err != nil {
-			err = writeError(w.path, err)
-		}
-	}
+	err := w.sync()
 	if cerr := w.f.Close(); err == nil && cerr != nil {
 		err = writeError(w.path, cerr)
 	}
 	return err
 }
 
-// endLine ends a line that a crash cut short, so that only it is unreadable.
-func (w *writer[T]) endLine() error {
+// seekEnd goes to the end of a regular file, and ends a line that a crash cut
+// short, so that only it is unreadable.
+func (w *writer[T]) seekEnd() error {
 	fi, err := w.f.Stat()
-	if err != nil {
-		return writeError(w.path, err)
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 {
+		return err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() == 0 {
-		return nil
+	w.size = fi.Size()
+	if _, err := w.f.Seek(w.size, io.SeekStart); err != nil {
+		return err
 	}
 	var last [1]byte
-	if _, err := w.f.ReadAt(last[:], fi.Size()-1); err != nil && err != io.EOF {
-		return writeError(w.path, err)
+	if _, err := w.f.ReadAt(last[:], w.size-1); err != nil && err != io.EOF {
+		return err
 	}
 	if last[0] != '\n' {
 		w.log().Warn("the file ended in the middle of a line", "path", w.path)

@@ -62,6 +62,7 @@ func TestJSON(t *testing.T) {
 		},
 		Value: func(i int) reading { return reading{"<a&b>", float64(i)} },
 		Bad:   func() reading { return reading{"broken", math.Inf(1)} },
+		Early: true,
 	})
 }
 
@@ -93,6 +94,7 @@ func TestEncode(t *testing.T) {
 		},
 		Value: func(i int) int { return i },
 		Bad:   func() int { return -1 },
+		Early: true,
 	})
 }
 
