@@ -54,10 +54,13 @@ const (
 	// MaxWatermark when the input really ended or was drained, and without one
 	// when the job was stopped, so that windows stay open.
 	sigEnd
+	// sigBarrier separates the records that belong to checkpoint signal.ts, a
+	// number, from those that don't.
+	sigBarrier
 )
 
 // signal travels between batches, in the channels that carry them.
 type signal struct {
 	kind signalKind
-	ts   int64
+	ts   int64 // the watermark, or the checkpoint
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+
+	"github.com/millrace/millrace/state"
 )
 
 // ErrEndOfInput is returned by [Reader.Read] when a bounded source has nothing
@@ -74,7 +76,8 @@ func (e *fatalError) Unwrap() error { return e.err }
 // on an error of user code asks it first.
 func IsFatal(err error) bool {
 	var f *fatalError
-	return errors.As(err, &f)
+	var s *state.StorageError
+	return errors.As(err, &f) || errors.As(err, &s)
 }
 
 // mistake is an error of the graph at a line of the user's source.

@@ -3,11 +3,15 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/millrace/millrace/state"
 )
 
 // job is a pipeline that runs: its tasks, and what ends them.
@@ -37,6 +41,16 @@ type job struct {
 	failed error // the first failure; guarded by mu
 
 	shared map[*node]*sourceGroup
+
+	run         string         // names this start of the job
+	checkpoints *checkpoints   // nil: the job takes none
+	storage     *state.Storage // nil: state is in memory, and ends with the process
+	commits     bool           // tasks stay at their end until all is committed
+	left        atomic.Int64   // tasks that have not ended, where there are no checkpoints
+	stateDir    string
+	released    chan struct{} // closed when all is committed, or may be
+	releasing   sync.Once
+	over        chan struct{} // closed when every task has ended and all is closed
 }
 
 // newJob builds the tasks, opens every operator, and starts.
@@ -44,22 +58,103 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	j := &job{
 		cfg: &p.cfg, aborted: make(chan struct{}), draining: make(chan struct{}),
 		stopping: make(chan struct{}), shared: map[*node]*sourceGroup{},
+		released: make(chan struct{}), over: make(chan struct{}), run: rand.Text(),
 	}
 	// Operators outlive a cancelled ctx for as long as records flow out.
 	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	err := newBuilder(j, planOf(p)).built()
 	if err == nil {
+		err = j.openStorage()
+	}
+	if err == nil {
 		err = j.open(ctx)
 	}
 	if err != nil {
 		j.cancel()
-		return nil, err
+		return nil, errors.Join(err, j.closeStorage())
+	}
+	j.left.Store(int64(len(j.tasks)))
+	j.commits = j.checkpoints != nil || slices.ContainsFunc(j.instances, func(in *instance) bool { return in.commits })
+	if j.checkpoints != nil {
+		j.checkpoints.start()
 	}
 	for _, t := range j.tasks {
 		j.running.Add(1)
 		go j.runTask(t)
 	}
 	return j, nil
+}
+
+// openStorage opens what the job's state is kept in, and its checkpoints.
+func (j *job) openStorage() error {
+	cfg := &j.cfg.checkpoints
+	dir := cfg.stateDir
+	if cfg.dir != "" {
+		c, err := openCheckpoints(j)
+		if err != nil {
+			return err
+		}
+		j.checkpoints = c
+		if dir == "" {
+			dir = cfg.fs.PathJoin(c.store.WorkDir(), "state")
+		}
+		if err := c.claim(); err != nil {
+			return err
+		}
+	}
+	if dir == "" {
+		return nil
+	}
+	if cfg.stateDir != "" {
+		dir = cfg.fs.PathJoin(dir, "millrace-"+j.run)
+	}
+	if err := cfg.fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var err error
+	j.storage, err = state.NewStorage(state.StorageConfig{
+		Dir: dir, FS: cfg.fs, Memory: cfg.stateMemory, InMemory: cfg.inMemory, Logger: j.cfg.logger,
+	})
+	j.stateDir = dir
+	return err
+}
+
+// closeStorage gives back what openStorage opened, after all operators closed.
+func (j *job) closeStorage() error {
+	var err error
+	if j.checkpoints != nil {
+		err = j.checkpoints.close()
+	}
+	if j.storage != nil {
+		j.storage.Close()
+		if j.cfg.checkpoints.stateDir != "" {
+			err = errors.Join(err, j.cfg.checkpoints.fs.RemoveAll(j.stateDir))
+		}
+	}
+	return err
+}
+
+// ended takes over the last snapshot of a task. Where there are no checkpoints,
+// the end of the last task is what makes everything that sinks prepared real.
+func (j *job) ended(s *taskSnapshot, err error) {
+	switch {
+	case j.checkpoints != nil:
+		j.checkpoints.taken(s, err)
+	case err == nil && j.left.Add(-1) == 0:
+		j.release()
+	}
+}
+
+// release lets the tasks commit what they have prepared, and end.
+func (j *job) release() { j.releasing.Do(func() { close(j.released) }) }
+
+// drainedAll says whether the job came to the end of its input.
+func (j *job) drainedAll() bool { return !isClosed(j.stopping) }
+
+func (j *job) failure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
 }
 
 // open opens all tasks at once, since opening may mean dialling a server, and
@@ -151,7 +246,11 @@ func (j *job) wait(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		j.running.Wait()
+		if err := j.closeStorage(); err != nil {
+			j.fail(err)
+		}
 		close(ended)
+		close(j.over)
 	}()
 	select {
 	case <-ended:
@@ -159,9 +258,7 @@ func (j *job) wait(ctx context.Context) error {
 		j.stop()
 		j.waitStop(ended)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.failed
+	return j.failure()
 }
 
 // waitStop bounds the time that a stopped job has for its records in flight.
@@ -299,6 +396,7 @@ func (b *builder) attach(t *task, head *instance) {
 		}
 	}
 	t.valve = newValve(max(len(t.inputs), 1))
+	t.aligner = newAligner(len(t.inputs))
 	for i, g := range groups {
 		t.valve.channels[i].group = g
 	}

@@ -41,6 +41,7 @@ type config struct {
 	watermarkInterval time.Duration
 	stopTimeout       time.Duration
 	logger            *slog.Logger
+	checkpoints       checkpointConfig
 }
 
 // coresParallelism stands for the number of cores, within the key groups.
@@ -57,6 +58,7 @@ func defaults() config {
 		watermarkInterval: 50 * time.Millisecond,
 		stopTimeout:       30 * time.Second,
 		logger:            slog.Default(),
+		checkpoints:       checkpointDefaults(),
 	}
 }
 
@@ -139,6 +141,9 @@ func (p *Pipeline) check() {
 		if v.d < 0 {
 			p.mistake(callSite(), "%s is negative: %v", v.name, v.d)
 		}
+	}
+	for _, wrong := range c.checkpoints.check() {
+		p.mistake(callSite(), "%s", wrong)
 	}
 	if c.logger == nil {
 		p.mistake(callSite(), "Logger is nil")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/millrace/millrace/internal/checkpoint"
 	"github.com/millrace/millrace/state"
 )
 
@@ -40,27 +42,44 @@ func (r *base[K, Out]) init(env *buildEnv, op any) {
 		backend = state.NewBackend[K](cfg.maxParallelism,
 			state.RangeOf(env.task.subtask, r.inst.node.parallelism, cfg.maxParallelism))
 	}
-	timers := newTimerService(func() (K, uint64) { return backend.Current() })
-	timers.refused = unkeyed
 	r.ctx = Context[K, Out]{
-		keyed: backend, timers: timers, out: connect[Out](env),
+		keyed: backend, timers: &timerService[K]{backend: backend, refused: unkeyed}, out: connect[Out](env),
 		watermark: MinWatermark, inst: r.inst,
 	}
+	backend.SetClock(r.clock)
 	r.inst.control, r.inst.open, r.inst.close = r.control, r.open, r.close
-	if r.timers != nil && r.keyed {
+	r.inst.snapshot = r.snapshot
+	if r.keyed {
 		env.task.clocks = append(env.task.clocks, r)
 	}
 }
 
-func (r *base[K, Out]) open(context.Context) error {
-	if r.opener != nil {
-		if err := r.opener.Open(&r.ctx); err != nil {
+// clock is what a TTL counts by.
+func (r *base[K, Out]) clock(c state.Clock) int64 {
+	if c == state.ProcessingTime {
+		return r.ctx.Now()
+	}
+	return max(r.ctx.time, r.ctx.watermark)
+}
+
+func (r *base[K, Out]) open(ctx context.Context) error {
+	r.ctx.watermark = r.inst.watermark.Load() // of before a restart
+	if r.keyed {
+		if err := attach(ctx, r.inst, r.ctx.keyed); err != nil {
 			return err
 		}
 	}
-	err := errors.Join(append([]error{r.ctx.keyed.Err(), r.inst.unclaimedSides()}, append(r.inst.errs, r.ctx.timers.errs...)...)...)
+	if r.opener != nil {
+		if err := r.opener.Open(&r.ctx); err != nil {
+			return errors.Join(err, r.ctx.keyed.Close())
+		}
+	}
+	err := errors.Join(append([]error{r.ctx.keyed.Ready(), r.inst.unclaimedSides()}, append(r.inst.errs, r.ctx.timers.errs...)...)...)
 	if err == nil && len(r.ctx.timers.namespaces) > 0 && r.timers == nil {
 		err = errors.New("it declares timers but has no OnTimer")
+	}
+	if err == nil {
+		err = r.inst.claimState(r.declared())
 	}
 	if err != nil { // the engine closes only what opened without error
 		err = errors.Join(err, r.close())
@@ -68,11 +87,29 @@ func (r *base[K, Out]) open(context.Context) error {
 	return err
 }
 
-func (r *base[K, Out]) close() error {
-	if r.closer != nil {
-		return r.closer.Close()
+// declared describes the operator's state for a manifest: a namespace of timers
+// is told by its name, and not the queues that all namespaces share.
+func (r *base[K, Out]) declared() []state.Info {
+	var all []state.Info
+	for _, i := range r.ctx.keyed.Declared() {
+		if i.Kind != timersKind || i.Name != EventTime.String() && i.Name != ProcessingTime.String() {
+			all = append(all, i)
+		}
 	}
-	return nil
+	for _, name := range r.ctx.timers.namespaces {
+		all = append(all, state.Info{Name: name, Kind: timersKind, Version: 1})
+	}
+	return all
+}
+
+const timersKind = "timers"
+
+func (r *base[K, Out]) close() error {
+	var err error
+	if r.closer != nil {
+		err = r.closer.Close()
+	}
+	return errors.Join(err, r.ctx.keyed.Close())
 }
 
 func (r *base[K, Out]) control(s signal) {
@@ -80,22 +117,53 @@ func (r *base[K, Out]) control(s signal) {
 		r.advance(s.ts)
 	}
 	r.inst.flushOuts()
+	if s.kind == sigBarrier {
+		r.inst.take(s.ts)
+	}
 	r.inst.forward(s)
+}
+
+// snapshot is what the operator adds to a checkpoint.
+func (r *base[K, Out]) snapshot(_ int64, s *subtaskSnapshot) (err error) {
+	if !r.keyed || r.inst.task.job.checkpoints == nil {
+		return nil
+	}
+	s.states = r.declared()
+	if len(s.states) == 0 {
+		return nil
+	}
+	s.keyType = r.ctx.keyed.KeyType()
+	s.keyed, err = r.ctx.keyed.Snapshot()
+	return err
 }
 
 // advance fires the timers that a watermark makes due, before it is forwarded
 // (rule 4).
 func (r *base[K, Out]) advance(watermark int64) {
 	r.ctx.watermark = watermark
-	r.ctx.timers.event.advance(watermark, func(e timerEntry[K], ts int64) bool {
-		r.ctx.time = ts
-		r.fire(e, Timer{r.ctx.timers.namespaces[e.namespace], EventTime, ts})
-		return r.inst.task.err == nil
-	})
+	if q := r.ctx.timers.event; q != nil {
+		q.Advance(watermark, func(e state.TimerEntry[K], ts int64) bool {
+			r.ctx.time = ts
+			r.fire(e, Timer{r.ctx.timers.namespaces[e.Namespace], EventTime, ts})
+			return r.inst.task.err == nil
+		})
+		r.check(q.Err())
+	}
+	if r.keyed {
+		r.check(r.ctx.keyed.Expire(state.EventTime, watermark))
+		r.ctx.keyed.Relieve()
+	}
 	if r.onWatermark != nil {
 		if err := r.watermarked(watermark); err != nil {
 			r.inst.task.fail(r.inst.failure("", fmt.Errorf("watermark %d: %w", watermark, err)))
 		}
+	}
+}
+
+// check fails the task for an error of its storage.
+func (r *base[K, Out]) check(err error) {
+	if err != nil {
+		r.inst.task.fail(r.inst.failure("", err))
 	}
 }
 
@@ -105,13 +173,13 @@ func (r *base[K, Out]) watermarked(watermark int64) (err error) {
 }
 
 // fire calls OnTimer. A failure takes the timer as the record in hand.
-func (r *base[K, Out]) fire(e timerEntry[K], t Timer) {
-	r.ctx.keyed.SetKey(e.key, e.hash)
+func (r *base[K, Out]) fire(e state.TimerEntry[K], t Timer) {
+	r.ctx.keyed.SetKey(e.Key, e.Hash)
 	if err := r.fired(t); err != nil {
 		r.inst.reject(DeadLetter{
 			Error:  err.Error(),
 			Time:   r.ctx.time,
-			Record: render(fmt.Sprintf("key %v, %v timer at %d", e.key, t.Domain, t.Time)),
+			Record: render(fmt.Sprintf("key %v, %v timer at %d", e.Key, t.Domain, t.Time)),
 		}, err)
 	}
 }
@@ -121,20 +189,31 @@ func (r *base[K, Out]) fired(t Timer) (err error) {
 	return r.timers.OnTimer(&r.ctx, t)
 }
 
-// due and tick make the runner a clock for its processing-time timers.
+// due and tick make the runner a clock for its processing-time timers, and for
+// state that lives by processing time.
 func (r *base[K, Out]) due() (time.Time, bool) {
-	ms, ok := r.ctx.timers.processing.earliest()
-	return time.UnixMilli(ms), ok
+	earliest, any := r.ctx.keyed.NextExpiry(state.ProcessingTime)
+	if q := r.ctx.timers.processing; q != nil {
+		if ms, ok := q.Earliest(); ok && (!any || ms < earliest) {
+			earliest, any = ms, true
+		}
+		r.check(q.Err())
+	}
+	return time.UnixMilli(earliest), any
 }
 
 func (r *base[K, Out]) tick(now time.Time) {
-	r.ctx.timers.processing.advance(now.UnixMilli(), func(e timerEntry[K], ts int64) bool {
-		// A result of a processing-time timer must not be late: it gets the first
-		// event time that no watermark has passed.
-		r.ctx.time = afterWatermark(r.ctx.watermark)
-		r.fire(e, Timer{r.ctx.timers.namespaces[e.namespace], ProcessingTime, ts})
-		return r.inst.task.err == nil
-	})
+	if q := r.ctx.timers.processing; q != nil {
+		q.Advance(now.UnixMilli(), func(e state.TimerEntry[K], ts int64) bool {
+			// A result of a processing-time timer must not be late: it gets the first
+			// event time that no watermark has passed.
+			r.ctx.time = afterWatermark(r.ctx.watermark)
+			r.fire(e, Timer{r.ctx.timers.namespaces[e.Namespace], ProcessingTime, ts})
+			return r.inst.task.err == nil
+		})
+		r.check(q.Err())
+	}
+	r.check(r.ctx.keyed.Expire(state.ProcessingTime, now.UnixMilli()))
 	r.inst.flushOuts()
 }
 
@@ -205,6 +284,7 @@ func (r *batchRunner[K, In, Out]) process(b *Batch[K, In]) {
 	for err := r.wholeBatch(b); err != nil && rejected(r.inst, b, err); err = r.wholeBatch(b) {
 		b.Cursor++
 	}
+	r.ctx.keyed.Relieve()
 	r.inst.flushOuts()
 }
 
@@ -246,6 +326,7 @@ func newEntry[K comparable, In, Out any](b *base[K, Out], f func(*Context[K, Out
 
 func (e *entry[K, In, Out]) process(b *Batch[K, In]) {
 	guard(e.inst, b, e.attempt)
+	e.ctx.keyed.Relieve()
 	e.inst.flushOuts()
 }
 
@@ -287,14 +368,21 @@ func (u *union[T]) process(b *Records[T]) {
 	u.out.emitBatch(b.Values, b.Times)
 }
 
-func (u *union[T]) control(s signal) { u.inst.forward(s) }
+func (u *union[T]) control(s signal) {
+	if s.kind == sigBarrier {
+		u.inst.take(s.ts)
+	}
+	u.inst.forward(s)
+}
 
 // sinkRunner runs a Writer.
 type sinkRunner[T any] struct {
-	inst    *instance
-	sink    Sink[T]
-	writer  Writer[T]
-	flusher Flusher
+	inst      *instance
+	sink      Sink[T]
+	writer    Writer[T]
+	flusher   Flusher
+	committer Committer
+	prepared  []checkpoint.Prepared // and not yet committed, in order
 }
 
 func newSinkRunner[T any](env *buildEnv, sink Sink[T]) *instance {
@@ -304,13 +392,16 @@ func newSinkRunner[T any](env *buildEnv, sink Sink[T]) *instance {
 	connectSides(env, 0)
 	in.entries = []any{receiver[NoKey, T](r)}
 	in.control, in.open, in.close = r.control, r.open, r.close
+	in.snapshot, in.commit = r.snapshot, r.commit
 	return in
 }
 
 func (r *sinkRunner[T]) open(ctx context.Context) error {
 	in := r.inst
+	prepared := in.restoredPrepared()
 	w, err := r.sink.Open(ctx, &SinkEnv{
 		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
+		Checkpoints: in.task.job.checkpoints != nil, Run: in.task.job.run, Prepared: prepared,
 		Reject: func(d DeadLetter) { in.reject(d, errors.New(d.Error)) },
 		Logger: in.logger(), Metrics: in.metrics,
 	})
@@ -322,7 +413,63 @@ func (r *sinkRunner[T]) open(ctx context.Context) error {
 		r.flusher = f
 		in.task.flushers = append(in.task.flushers, r)
 	}
+	if r.committer, in.commits = w.(Committer); !in.commits {
+		return nil
+	}
+	for i, data := range prepared { // what an earlier process could not commit, or did
+		if i%in.node.parallelism != in.task.subtask {
+			continue
+		}
+		if err := r.committed(ctx, data); err != nil {
+			return errors.Join(err, r.close())
+		}
+	}
 	return nil
+}
+
+func (r *sinkRunner[T]) committed(ctx context.Context, data []byte) (err error) {
+	defer CatchPanic(&err)
+	if err := r.committer.Commit(ctx, data); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// snapshot is what the sink adds to a checkpoint: all that is prepared and not
+// committed, since the checkpoints before this one may have failed (rule 18).
+func (r *sinkRunner[T]) snapshot(id int64, s *subtaskSnapshot) error {
+	if r.flush(); r.inst.task.err != nil {
+		return r.inst.task.err
+	}
+	if r.committer == nil {
+		return nil
+	}
+	data, err := r.prepare(id)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if data != nil {
+		r.prepared = append(r.prepared, checkpoint.Prepared{Checkpoint: id, Data: data})
+	}
+	s.prepared = slices.Clone(r.prepared)
+	return nil
+}
+
+func (r *sinkRunner[T]) prepare(id int64) (data []byte, err error) {
+	defer CatchPanic(&err)
+	return r.committer.Prepare(r.inst.task.job.ctx, id)
+}
+
+// commit makes visible what belongs to a checkpoint that is complete, or to one
+// before it.
+func (r *sinkRunner[T]) commit(id int64) {
+	for len(r.prepared) > 0 && r.prepared[0].Checkpoint <= id && r.inst.task.err == nil {
+		if err := r.committed(r.inst.task.job.ctx, r.prepared[0].Data); err != nil {
+			r.inst.task.fail(r.inst.failure("", err))
+			return
+		}
+		r.prepared = r.prepared[1:]
+	}
 }
 
 func (r *sinkRunner[T]) close() error {
@@ -367,8 +514,11 @@ func (r *sinkRunner[T]) flushed() (err error) {
 }
 
 func (r *sinkRunner[T]) control(s signal) {
-	if s.kind == sigEnd {
+	switch s.kind {
+	case sigEnd:
 		r.flush()
+	case sigBarrier:
+		r.inst.take(s.ts)
 	}
 	r.inst.forward(s)
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/millrace/millrace/internal/checkpoint"
 )
 
 // sourceRunner is the head of a source's chain. A goroutine of its own reads
@@ -30,10 +33,13 @@ type sourceRunner[T any] struct {
 	started bool
 
 	splits    map[string]*split[T]
-	last      *split[T] // the last one there was, or none, while it still counts: see finishSplit
-	valve     *valve    // of the splits, rules 1 and 2
-	pending   int64     // the watermark to be sent
-	sent      int64     // the watermark that was sent
+	done      map[string]checkpoint.Split // finished, with where they would go on
+	before    map[string]checkpoint.Split // as they were before a restart
+	injected  int64                       // the checkpoint whose barrier went out last
+	last      *split[T]                   // the last one there was, or none, while it still counts: see finishSplit
+	valve     *valve                      // of the splits, rules 1 and 2
+	pending   int64                       // the watermark to be sent
+	sent      int64                       // the watermark that was sent
 	sentAt    time.Time
 	idle      bool            // the last status that was sent
 	heard     bool            // the reader has said something
@@ -68,7 +74,7 @@ func newSourceRunner[T any](env *buildEnv, src Source[T], strategy WatermarkStra
 	r := &sourceRunner[T]{
 		inst: env.inst, src: src, strategy: strategy,
 		full: make(chan *SourceBatch[T], readAhead), free: make(chan *SourceBatch[T], readAhead+2),
-		splits: map[string]*split[T]{}, valve: newValve(0),
+		splits: map[string]*split[T]{}, done: map[string]checkpoint.Split{}, valve: newValve(0),
 		pending: MinWatermark, sent: MinWatermark,
 	}
 	in := env.inst
@@ -76,7 +82,7 @@ func newSourceRunner[T any](env *buildEnv, src Source[T], strategy WatermarkStra
 	r.group = env.task.job.groupOf(in.node)
 	r.group.tasks = append(r.group.tasks, env.task)
 	in.open, in.close = r.open, r.close
-	in.control = func(signal) {} // nothing comes from upstream
+	in.control, in.snapshot = r.control, r.snapshot
 	env.task.inputs = append(env.task.inputs, r)
 	env.task.clocks = append(env.task.clocks, r)
 	return in
@@ -87,6 +93,7 @@ func (r *sourceRunner[T]) open(ctx context.Context) error {
 	reader, err := r.src.Open(ctx, &SourceEnv{
 		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
 		BatchSize: in.task.job.cfg.batchSize, Logger: in.logger(), Metrics: in.metrics,
+		Positions: r.restore(),
 	})
 	if err != nil {
 		return err
@@ -102,6 +109,56 @@ func (r *sourceRunner[T]) open(ctx context.Context) error {
 		err = errors.Join(err, r.close())
 	}
 	return err
+}
+
+// restore takes up what a checkpoint has of the source, and returns the
+// positions for readers.
+func (r *sourceRunner[T]) restore() map[string][]byte {
+	in := r.inst
+	if in.restored == nil {
+		return nil
+	}
+	r.sent = in.watermark.Load()
+	r.pending, r.valve.out = r.sent, r.sent
+	r.before = map[string]checkpoint.Split{}
+	positions := map[string][]byte{}
+	for _, s := range in.restored.Subtasks {
+		for _, split := range s.Splits {
+			r.before[split.Name] = split
+			if split.Position != nil {
+				positions[split.Name] = split.Position
+			}
+		}
+	}
+	return positions
+}
+
+// control takes the barrier that the task has injected. Nothing else comes from
+// upstream.
+func (r *sourceRunner[T]) control(s signal) {
+	if s.kind != sigBarrier {
+		return
+	}
+	r.inst.flushOuts()
+	r.inst.take(s.ts)
+	r.inst.forward(s)
+}
+
+// snapshot is what the source adds to a checkpoint: where each split is to be
+// read on, and its time.
+func (r *sourceRunner[T]) snapshot(_ int64, s *subtaskSnapshot) error {
+	for _, split := range r.splits {
+		s.splits = append(s.splits, split.snapshot())
+	}
+	for _, split := range r.done {
+		s.splits = append(s.splits, split)
+	}
+	slices.SortFunc(s.splits, func(a, b checkpoint.Split) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (s *split[T]) snapshot() checkpoint.Split {
+	return checkpoint.Split{Name: s.name, Position: s.position, Watermark: s.watermark, Idle: s.idle, Finished: s.finished}
 }
 
 // close ends the reading goroutine before it closes the reader it uses.
@@ -188,6 +245,10 @@ func (r *sourceRunner[T]) poll() bool {
 		r.ticked = time.Now()
 		r.startedAt = r.ticked
 		go r.read()
+	}
+	if id := r.inst.task.barrier.Load(); id > r.injected {
+		r.injected = id
+		r.inst.task.snapshot(id)
 	}
 	r.checkEnd()
 	if r.first != nil {
@@ -317,8 +378,22 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 		s.bounded, _ = s.generator.(*boundedDisorder)
 	}
 	r.splits[name] = s
+	delete(r.done, name)
+	if before, ok := r.before[name]; ok {
+		delete(r.before, name)
+		r.resume(s, before)
+	}
 	r.publish()
 	return s
+}
+
+// resume gives a split the time it had before a restart (rule 15).
+func (r *sourceRunner[T]) resume(s *split[T], before checkpoint.Split) {
+	s.position, s.watermark, s.idle = before.Position, before.Watermark, before.Idle
+	if s.bounded != nil && s.watermark > MinWatermark {
+		s.bounded.newest = s.watermark + s.bounded.delay + 1
+	}
+	r.valve.restore(s.index, s.watermark, s.idle)
 }
 
 // handle processes a batch whose turn it is, and gives its memory back.
@@ -548,6 +623,7 @@ func (r *sourceRunner[T]) finishSplit(name string) {
 	}
 	delete(r.splits, name)
 	s.finished = true
+	r.done[name] = s.snapshot()
 	if s.paused { // it may come back under its name
 		s.paused = false
 		r.pauser.Resume(name)

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/millrace/internal/checkpoint"
 )
 
 // task runs one subtask of a chain on a goroutine of its own, which is the
@@ -21,6 +23,7 @@ type task struct {
 
 	inputs    []input
 	valve     *valve
+	aligner   *aligner
 	entry     func(signal) // the head operator's control
 	instances []*instance  // upstream first
 	senders   []flusher
@@ -30,6 +33,13 @@ type task struct {
 	wakeup chan struct{} // capacity 1
 	ended  bool
 	err    error
+
+	index          int           // among the job's tasks, for the coordinator
+	taking         *taskSnapshot // being taken
+	lastCheckpoint int64         // the highest number that came by
+	committed      int64         // up to which sinks were told to commit
+	barrier        atomic.Int64  // the checkpoint whose barrier a source is to inject
+	complete       atomic.Int64  // the last checkpoint that is complete
 
 	lingerAt time.Time // when buffers were last flushed at a busy task
 }
@@ -57,6 +67,12 @@ type instance struct {
 	control func(signal)
 	open    func(ctx context.Context) error
 	close   func() error
+
+	snapshot func(id int64, s *subtaskSnapshot) error // adds to a checkpoint; nil: nothing but the watermark
+	commit   func(id int64)                           // commits up to a checkpoint; nil: nothing to commit
+	commits  bool                                     // the sink is a Committer, known once it is open
+	restored *checkpoint.Operator                     // what there is to start from, or nil
+	files    files
 
 	outs      []out // by index of node.outputs
 	main      out
@@ -107,10 +123,21 @@ func (t *task) fail(err error) {
 // signal takes a signal of the index-th input through the valve to the head of
 // the chain.
 func (t *task) signal(index int, s signal) {
+	if s.kind == sigBarrier {
+		if id := t.aligner.barrier(index, s.ts); id != 0 {
+			t.snapshot(id)
+		}
+		return
+	}
 	for _, out := range t.valve.input(index, s) {
 		t.entry(out)
 		if out.kind == sigEnd {
 			t.ended = true
+		}
+	}
+	if s.kind == sigEnd {
+		if id := t.aligner.end(index); id != 0 && !t.ended {
+			t.snapshot(id)
 		}
 	}
 }
@@ -125,11 +152,15 @@ func (t *task) run() error {
 		t.ended = true
 	}
 	for !t.ended && t.err == nil {
+		t.commitDue()
 		if t.pollAll() {
 			t.busy()
 		} else if !t.ended && t.err == nil {
 			t.idle()
 		}
+	}
+	if t.err == nil && t.job.commits {
+		return t.finish()
 	}
 	return t.err
 }
@@ -137,11 +168,13 @@ func (t *task) run() error {
 // pollAll gives every input one turn and says whether any had something.
 func (t *task) pollAll() bool {
 	any := false
-	for _, in := range t.inputs {
+	for i, in := range t.inputs {
 		if t.err != nil || t.ended {
 			return true
 		}
-		any = in.poll() || any
+		if !t.aligner.blocked(i) {
+			any = in.poll() || any
+		}
 	}
 	return any
 }

@@ -57,6 +57,15 @@ func (v *valve) add() (i int, idle bool) {
 	return len(v.channels) - 1, !c.active
 }
 
+// restore gives a channel that was just added the watermark and status it had
+// before a restart, and v what it had sent on.
+func (v *valve) restore(i int, watermark int64, idle bool) {
+	c := &v.channels[i]
+	c.watermark = watermark
+	c.active = !idle
+	c.aligned = c.active && watermark >= v.out
+}
+
 // remove takes a channel out, though the others go on. It returns what the
 // task has to pass on, as input does.
 func (v *valve) remove(i int) []signal {
