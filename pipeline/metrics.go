@@ -62,7 +62,9 @@ type OperatorStats struct {
 	// Watermark is the subtask's event time in milliseconds, [MinWatermark]
 	// before the first.
 	Watermark int64
-	// Counters and Gauges are the operator's own figures by name.
+	// Counters and Gauges are the operator's own figures by name. An operator
+	// with state has the gauges state_entries, what it remembers, and timers, those
+	// of them that are in memory; both are as of the last watermark.
 	Counters, Gauges map[string]int64
 }
 

@@ -21,6 +21,8 @@ type base[K comparable, Out any] struct {
 	timers      TimerHandler[K, Out]
 	onWatermark WatermarkHandler[K, Out]
 	closer      Closer
+	entries     *Gauge // of state; nil: none is declared
+	set         *Gauge // timers
 }
 
 // errNoKey refuses state where every record would share it, and where it could
@@ -78,8 +80,12 @@ func (r *base[K, Out]) open(ctx context.Context) error {
 	if err == nil && len(r.ctx.timers.namespaces) > 0 && r.timers == nil {
 		err = errors.New("it declares timers but has no OnTimer")
 	}
+	declared := r.declared()
 	if err == nil {
-		err = r.inst.claimState(r.declared())
+		err = r.inst.claimState(declared)
+	}
+	if len(declared) > 0 {
+		r.entries, r.set = r.inst.metrics.Gauge("state_entries"), r.inst.metrics.Gauge("timers")
 	}
 	if err != nil { // the engine closes only what opened without error
 		err = errors.Join(err, r.close())
@@ -152,11 +158,23 @@ func (r *base[K, Out]) advance(watermark int64) {
 	if r.keyed {
 		r.check(r.ctx.keyed.Expire(state.EventTime, watermark))
 		r.ctx.keyed.Relieve()
+		r.measure()
 	}
 	if r.onWatermark != nil {
 		if err := r.watermarked(watermark); err != nil {
 			r.inst.task.fail(r.inst.failure("", fmt.Errorf("watermark %d: %w", watermark, err)))
 		}
+	}
+}
+
+// measure shows how much the operator remembers (rule 30).
+func (r *base[K, Out]) measure() {
+	if r.entries == nil {
+		return
+	}
+	r.entries.Store(int64(r.ctx.keyed.Len()))
+	if t := r.ctx.timers; t.event != nil {
+		r.set.Store(int64(t.event.Len() + t.processing.Len()))
 	}
 }
 
