@@ -3,6 +3,7 @@ package operators
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/millrace/millrace/state"
 	"github.com/millrace/millrace/window"
@@ -41,6 +42,24 @@ func orRefused[A any](c state.Codec[A], err error) state.Codec[A] {
 		return refused[A]{err}
 	}
 	return c
+}
+
+// shape declares that state kept for some windows is worth nothing to others.
+func (w *windowing[K, T, A, R]) shape(how, windows string) state.Option {
+	text := how + " of " + windows
+	if w.allowed > 0 {
+		text += fmt.Sprintf(" with allowed lateness %v", w.allowed)
+	}
+	return state.Shape(text)
+}
+
+// named says which windows an assigner makes; where it has no String method, its
+// type has to do.
+func named(by any) string {
+	if s, ok := by.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%T", by)
 }
 
 // encoding declares the state of an operator to have the codec that make makes

@@ -88,6 +88,19 @@ type dedupeConfig struct {
 	duplicates        any // a Tag of record
 }
 
+// shape says what ids are remembered for: with another horizon, those that are
+// there would be forgotten at the wrong time, or never.
+func (c *dedupeConfig) shape() string {
+	text := fmt.Sprintf("ids within %v", time.Duration(c.horizon)*time.Millisecond)
+	if c.lateness > 0 {
+		text += fmt.Sprintf(" with allowed lateness %v", time.Duration(c.lateness)*time.Millisecond)
+	}
+	if c.approximate > 0 {
+		text += ", by Bloom filters alone"
+	}
+	return text
+}
+
 // keep returns how long an id is remembered.
 func (c *dedupeConfig) keep() int64 { return addSat(c.horizon, c.lateness) }
 
@@ -165,7 +178,7 @@ func (d *dedupe[T, ID]) open(c *pipeline.Context[ID, T], rate float64, length in
 		rate: rate, keep: keep, step: max(keep/steps, 1),
 		expected: int(min(expected, maxFirstFilter)),
 	}
-	d.blooms = state.NewGroup[generations](c.State(), "blooms")
+	d.blooms = state.NewGroup[generations](c.State(), "blooms", state.Shape(d.cfg.shape()))
 	d.swept = pipeline.MinWatermark
 	if tag, ok := d.cfg.duplicates.(pipeline.Tag[T]); ok {
 		d.duplicates = pipeline.Side(c, tag)

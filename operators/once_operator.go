@@ -40,7 +40,7 @@ func (w *windowing[K, T, A, R]) firesOnce() bool { return w.allowed == 0 && !w.e
 func (o *onceOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	o.open(c)
 	o.cursor = window.NewCursor(o.by.Window)
-	o.keys = state.NewValue[onceWindows[A]](c.State(), "windows", encoding(&o.agg, newOnceCodec[A]))
+	o.keys = state.NewValue[onceWindows[A]](c.State(), "windows", encoding(&o.agg, newOnceCodec[A]), o.shape("windows that fire once", named(o.by)))
 	o.ends = c.Timers(endTimers)
 	return nil
 }

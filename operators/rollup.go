@@ -106,7 +106,7 @@ func (o *rollupOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	for _, l := range o.levels {
 		o.cursors = append(o.cursors, window.NewCursor(l.Window))
 	}
-	o.keys = state.NewValue[rolledKey[A]](c.State(), "windows", encoding(&o.agg, func(acc state.Codec[A]) state.Codec[rolledKey[A]] {
+	o.keys = state.NewValue[rolledKey[A]](c.State(), "windows", o.shape("windows", fmt.Sprint(o.levels)), encoding(&o.agg, func(acc state.Codec[A]) state.Codec[rolledKey[A]] {
 		return rollupCodec[A]{acc, o.levels}
 	}))
 	o.timers = c.Timers(endTimers)

@@ -43,7 +43,7 @@ type sessionAcc[A any] struct {
 // Open implements [pipeline.Opener].
 func (o *sessionOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	o.open(c)
-	o.keys = state.NewValue[keySessions[A]](c.State(), "sessions", encoding(&o.agg, newSessionsCodec[A]))
+	o.keys = state.NewValue[keySessions[A]](c.State(), "sessions", encoding(&o.agg, newSessionsCodec[A]), o.shape("sessions", named(o.by)))
 	o.timers = c.Timers(endTimers)
 	o.previews = c.Timers(earlyTimers)
 	return nil

@@ -52,7 +52,7 @@ type endedWindow struct {
 func (o *sliceOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	o.open(c)
 	o.cursor = window.NewCursor(o.by.Slice)
-	o.keys = state.NewValue[keySlices[A]](c.State(), "slices", encoding(&o.agg, newSlicesCodec[A]))
+	o.keys = state.NewValue[keySlices[A]](c.State(), "slices", encoding(&o.agg, newSlicesCodec[A]), o.shape("slices", named(o.by)))
 	o.timers = c.Timers(endTimers)
 	return nil
 }

@@ -68,7 +68,7 @@ func newWindowOperator[K comparable, T, A, R any](w windowing[K, T, A, R], by wi
 // Open implements [pipeline.Opener].
 func (o *windowOperator[K, T, A, R]) Open(c *resultContext[K, R]) error {
 	o.open(c)
-	o.keys = state.NewValue[keyWindows[A]](c.State(), "windows", encoding(&o.agg, newWindowsCodec[A]))
+	o.keys = state.NewValue[keyWindows[A]](c.State(), "windows", encoding(&o.agg, newWindowsCodec[A]), o.shape("windows", named(o.by)))
 	o.ends = c.Timers(endTimers)
 	o.cleanups = c.Timers(cleanupTimers)
 	o.previews = c.Timers(earlyTimers)

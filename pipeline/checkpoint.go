@@ -554,7 +554,7 @@ func (c *checkpoints) subtask(part *subtaskSnapshot, keyed *checkpoint.Snapshot,
 func (c *checkpoints) states(part *subtaskSnapshot) []checkpoint.State {
 	var all []checkpoint.State
 	for _, i := range part.states {
-		s := checkpoint.State{Name: i.Name, Kind: i.Kind, Type: i.Type, Versions: []uint32{i.Version}}
+		s := checkpoint.State{Name: i.Name, Kind: i.Kind, Type: i.Type, Versions: []uint32{i.Version}, Shape: i.Shape}
 		if part.inst.restored != nil {
 			for _, old := range part.inst.restored.States {
 				if old.Name == i.Name && old.Kind == i.Kind {

@@ -190,15 +190,21 @@ func (in *instance) claimState(declared []state.Info) error {
 	if in.restored == nil {
 		return nil
 	}
-	claimed := map[[2]string]bool{}
+	from := in.task.job.checkpoints.from
+	claimed := map[[2]string]state.Info{}
 	for _, i := range declared {
-		claimed[[2]string{i.Name, i.Kind}] = true
+		claimed[[2]string{i.Name, i.Kind}] = i
 	}
 	var errs []error
 	for _, s := range in.restored.States {
-		if !claimed[[2]string{s.Name, s.Kind}] {
+		i, ok := claimed[[2]string{s.Name, s.Kind}]
+		switch {
+		case !ok:
 			errs = append(errs, fmt.Errorf("%w: the checkpoint %s has %s %q, which the operator does not declare",
-				ErrUnclaimedState, in.task.job.checkpoints.from, s.Kind, s.Name))
+				ErrUnclaimedState, from, s.Kind, s.Name))
+		case i.Shape != s.Shape:
+			return fmt.Errorf("state %q is of %s, in the checkpoint %s it is of %s: give the operator another name, or go back to that",
+				s.Name, i.Shape, from, s.Shape)
 		}
 	}
 	if in.task.job.cfg.checkpoints.allowUnclaimed {

@@ -35,6 +35,7 @@ type Backend[K comparable] struct {
 	sources  []*pebble.DB // to be restored from, where there is no disk
 	now      func(Clock) int64
 	used     int64 // of the storage's memory, as last reported
+	patience int64 // what it may hold until eviction is tried again
 	pending  writes
 	mortal   []mortal
 	queues   []*TimerQueue[K] // to be restored from sources
@@ -64,6 +65,8 @@ type Info struct {
 	Type string
 	// Version is the version of the encoding.
 	Version uint32
+	// Shape is what [Shape] says.
+	Shape string
 }
 
 // NewBackend returns an empty in-memory backend for the key groups in owned.
@@ -153,8 +156,17 @@ func (b *Backend[K]) Relieve() {
 	if b.used*2 < b.storage.share() {
 		return
 	}
-	if err := b.evict(b.storage.budget / 16); err != nil {
+	// Where most is of a kind that stays, as a Group, looking for the rest with
+	// every batch would take all the time there is.
+	if b.used <= b.patience {
+		return
+	}
+	before, want := b.used, max(b.storage.budget/16, 1)
+	if err := b.evict(want); err != nil {
 		panic(&StorageError{"", err})
+	}
+	if b.patience = 0; before-b.used < want/4 {
+		b.patience = b.used + want/4
 	}
 }
 

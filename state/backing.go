@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -32,14 +34,20 @@ type backing[K comparable, V any] struct {
 	size    int      // what a value takes encoded, on average, times 16
 	counted []int    // of each group, as the disk has it
 
+	keySize int // and a key
+
 	scratch []byte
-	missing []missing[K] // while prefetching
+	missing []missing[K]    // while prefetching
+	read    [readers][]byte // and their values
 }
 
 type missing[K comparable] struct {
 	key  K
 	hash uint64
 	enc  []byte
+
+	found bool
+	val   []byte
 }
 
 // section is the part of the disk that one declared state has within each key
@@ -61,11 +69,16 @@ const prefixLen = 6
 // StorageError is what a look-up in state panics with when the disk fails. The
 // engine stops the job; it is not for user code to handle.
 type StorageError struct {
-	State string
+	State string // empty where it is of several
 	Err   error
 }
 
-func (e *StorageError) Error() string { return fmt.Sprintf("state %q: %v", e.State, e.Err) }
+func (e *StorageError) Error() string {
+	if e.State == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("state %q: %v", e.State, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *StorageError) Unwrap() error { return e.Err }
@@ -171,19 +184,31 @@ func (t *table[K, V]) fetch(g *group[K, V], key K, hash uint64) *slot[K, V] {
 }
 
 func (b *backing[K, V]) fetchEncoded(g *group[K, V], key K, hash uint64, enc []byte) (*slot[K, V], error) {
-	found, closer, err := b.disk.get(enc)
+	data, closer, err := b.disk.get(enc)
 	if err != nil {
 		return nil, err
 	}
 	if closer == nil {
-		return b.t.place(g, key, hash&^status|inUse|dead|recent), nil
+		return b.fetched(g, key, hash, nil, false)
 	}
-	var val V
-	err = b.decode(found, &val)
+	s, err := b.fetched(g, key, hash, data, true)
 	if cerr := closer.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
+	return s, err
+}
+
+// fetched gives a slot to what the disk has under a key, if it has something.
+func (b *backing[K, V]) fetched(g *group[K, V], key K, hash uint64, data []byte, found bool) (*slot[K, V], error) {
+	if b.t.stringKey {
+		own := strings.Clone(*(*string)(unsafe.Pointer(&key))) // it may be a part of a large record
+		key = *(*K)(unsafe.Pointer(&own))
+	}
+	if !found {
+		return b.t.place(g, key, hash&^status|inUse|dead|novel), nil
+	}
+	var val V
+	if err := b.decode(data, &val); err != nil {
 		return nil, err
 	}
 	return b.loaded(g, key, hash, val), nil
@@ -194,7 +219,7 @@ func (b *backing[K, V]) loaded(g *group[K, V], key K, hash uint64, val V) *slot[
 	t := b.t
 	t.entries++
 	g.elsewhere = max(g.elsewhere-1, 0)
-	s := t.place(g, key, hash&^status|inUse|recent|stored)
+	s := t.place(g, key, hash&^status|inUse|novel|stored)
 	s.val = val
 	return s
 }
@@ -211,22 +236,66 @@ func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
 		}
 		from := len(b.scratch)
 		b.scratch = b.key(b.scratch, keys[i], hash)
-		b.missing = append(b.missing, missing[K]{keys[i], hash, b.scratch[from:len(b.scratch):len(b.scratch)]})
+		b.missing = append(b.missing, missing[K]{key: keys[i], hash: hash, enc: b.scratch[from:len(b.scratch):len(b.scratch)]})
 	}
 	if len(b.missing) == 0 {
 		return
 	}
 	slices.SortFunc(b.missing, func(x, y missing[K]) int { return bytes.Compare(x.enc, y.enc) })
+	b.missing = slices.CompactFunc(b.missing, func(x, y missing[K]) bool { return bytes.Equal(x.enc, y.enc) })
+	if err := b.readMissing(); err != nil {
+		b.fail(err)
+	}
 	for i := range b.missing {
 		m := &b.missing[i]
-		if i > 0 && bytes.Equal(m.enc, b.missing[i-1].enc) {
-			continue
-		}
-		if _, err := b.fetchEncoded(t.group(m.hash), m.key, m.hash, m.enc); err != nil {
+		if _, err := b.fetched(t.group(m.hash), m.key, m.hash, m.val, m.found); err != nil {
 			b.fail(err)
 		}
 	}
 	clear(b.missing)
+}
+
+// readers is how many goroutines read what a batch misses. Disks, and a cache
+// behind a system call, are faster when they are asked for several things at
+// once.
+const readers = 4
+
+// readMissing reads the values of the missing keys, which are sorted.
+func (b *backing[K, V]) readMissing() error {
+	const enough = 16 // for a goroutine to be worth it
+	n := len(b.missing)
+	parts := min(readers, n/enough+1)
+	var errs [readers]error
+	var wg sync.WaitGroup
+	for i := 1; i < parts; i++ {
+		wg.Go(func() { errs[i] = b.readSome(i, b.missing[n*i/parts:n*(i+1)/parts]) })
+	}
+	errs[0] = b.readSome(0, b.missing[:n/parts])
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// readSome is what one of the readers does.
+func (b *backing[K, V]) readSome(reader int, some []missing[K]) error {
+	buf := b.read[reader][:0]
+	for i := range some {
+		m := &some[i]
+		data, closer, err := b.disk.get(m.enc)
+		if err != nil {
+			return err
+		}
+		if m.found = closer != nil; !m.found {
+			continue
+		}
+		from := len(buf)
+		buf = append(buf, data...)
+		m.val = buf[from:len(buf):len(buf)]
+		if err := closer.Close(); err != nil {
+			return err
+		}
+	}
+	b.read[reader] = buf
+	return nil
 }
 
 // flush writes every dirty slot, and how many keys there now are.
@@ -300,8 +369,8 @@ func (b *backing[K, V]) flushHash(hash uint64, w *writes) error {
 	g := b.t.group(hash)
 	for again := true; again && len(g.slots) > 0; {
 		again = false
-		tag, mask := hash&^status|inUse, uint64(len(g.slots)-1)
-		for i := (tag >> 32) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
+		tag := hash&^status | inUse
+		for i := home(tag, len(g.slots)); g.slots[i].tag != 0; i = g.next(i) {
 			s := &g.slots[i]
 			if s.tag&^(status&^inUse) != tag || s.tag&dirty == 0 {
 				continue
@@ -311,7 +380,7 @@ func (b *backing[K, V]) flushHash(hash uint64, w *writes) error {
 				return err
 			}
 			if gone {
-				b.t.remove(g, int(i))
+				b.t.remove(g, i)
 				again = true
 				break
 			}
@@ -325,6 +394,7 @@ func (b *backing[K, V]) flushSlot(g *group[K, V], s *slot[K, V], w *writes) (gon
 	group := b.groupOf(g)
 	w.begin()
 	w.buf = b.keys.append(b.section.append(w.buf, group), s.key)
+	b.keySize += len(w.buf) - w.keyAt - prefixLen - b.keySize/16
 	if s.tag&dead != 0 {
 		w.delete()
 		return true, nil
@@ -377,12 +447,8 @@ func (b *backing[K, V]) evictGroup(g *group[K, V], w *writes) (err error) {
 		return err
 	}
 	// What is left stands on broken probe paths: place it anew, in a table that
-	// has room to grow by half.
-	size := minSlots
-	for size*3 < (g.used+g.used/2)*4 {
-		size *= 2
-	}
-	b.t.resize(g, min(size, len(g.slots)))
+	// has room to grow by a quarter.
+	b.t.resize(g, min(max(minSlots, g.used*5/3+1), len(g.slots)))
 	return err
 }
 
@@ -412,7 +478,7 @@ func (b *backing[K, V]) memory() int64 {
 func (b *backing[K, V]) perEntry() int {
 	n := 0
 	if b.t.stringKey {
-		n = 24 // a short string and what the allocator rounds it up to
+		n = (b.keySize/16 + 15) &^ 15 // as the allocator rounds it up
 	}
 	if b.schema.pointers {
 		n += b.size/16 + 16
@@ -473,6 +539,7 @@ func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
 		return err
 	}
 	b.size += len(val) - b.size/16
+	b.keySize += len(key) - b.keySize/16
 	b.loaded(g, k, b.hash(k), v)
 	return nil
 }

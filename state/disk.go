@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +26,7 @@ type disk struct {
 	fs      vfs.FS
 	dir     string
 	version uint64 // counts writes
+	reads   atomic.Int64
 
 	// linked is closed when the snapshot under way has got its files. Writes
 	// wait for it, since what they write might reach a file that the snapshot
@@ -35,10 +37,14 @@ type disk struct {
 	// failing is the error of the last flush, if it was one. Pebble tries again
 	// until it can, so it is for the snapshot, and for a write that would have to
 	// wait, to give up.
-	failing    atomic.Pointer[error]
-	failed     chan struct{}  // has an element when failing was set
+	failing atomic.Pointer[error]
+	failed  chan struct{}         // has an element when failing has changed
+	broken  atomic.Pointer[error] // nothing can be written any more
+
 	done       sync.WaitGroup // compactions
 	compacting atomic.Bool
+	ctx        context.Context // of them
+	stop       context.CancelFunc
 }
 
 // options are those of a store whose writes come in sorted batches and whose
@@ -49,7 +55,7 @@ func (s *Storage) options() *pebble.Options {
 		Cache:                       s.cache,
 		FileCache:                   s.files,
 		DisableWAL:                  true,
-		Logger:                      pebbleLogger{s},
+		Logger:                      pebbleLogger{s: s},
 		LBaseMaxBytes:               64 << 20,
 		MemTableSize:                s.memTable,
 		MemTableStopWritesThreshold: memTables,
@@ -69,6 +75,7 @@ func (s *Storage) options() *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	o.Experimental.L0CompactionConcurrency = 1 << 20
+	o.Experimental.ReadSamplingMultiplier = -1 // what is read often is in memory
 	o.EnsureDefaults()
 	return o
 }
@@ -80,34 +87,57 @@ const memTables = 4
 const maxSublevels = 48
 
 // pebbleLogger passes on what is worth a line.
-type pebbleLogger struct{ s *Storage }
+type pebbleLogger struct {
+	s *Storage
+	d *disk // nil: not that of a backend
+}
 
 func (l pebbleLogger) Infof(string, ...any) {}
 func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.s.log.Error("state storage: " + fmt.Sprintf(format, args...))
 }
 
-// Fatalf is Pebble's way to say that it can't go on, as when its manifest can't
-// be written. Its contract is not to return. In a call of the backend the engine
-// catches the panic and stops the job; on one of Pebble's own goroutines it ends
-// the process, which loses nothing that was committed.
+// Fatalf is Pebble's way to say that it can't go on. Its contract is not to
+// return. In a call of the backend the engine catches the panic and stops the
+// job; on one of Pebble's own goroutines it ends the process, which loses nothing
+// that was committed.
+//
+// A manifest that can't be written, on a full disk, comes this way too, and there
+// we do return. Pebble then hands the error on, and calls it fatal because nobody
+// knows what the manifest holds; since the disk is disposable, it is enough that
+// nothing is written to it, and no snapshot taken of it, from then on.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	panic(&StorageError{"", fmt.Errorf(format, args...)})
+	err := fmt.Errorf(format, args...)
+	if l.d != nil && manifestFailed(err) {
+		l.d.broken.CompareAndSwap(nil, &err)
+		return
+	}
+	panic(&StorageError{"", err})
+}
+
+// manifestFailed tells an error of the file system from an invariant of Pebble's
+// about its manifest.
+func manifestFailed(err error) bool {
+	text := err.Error()
+	return strings.HasPrefix(text, "MANIFEST ") && strings.Contains(text, " failed: ")
 }
 
 func (s *Storage) openDisk(dir string) (*disk, error) {
 	d := &disk{fs: s.fs, dir: dir, failed: make(chan struct{}, 1)}
+	d.ctx, d.stop = context.WithCancel(context.Background())
 	o := s.options()
+	o.Logger = pebbleLogger{s, d}
 	o.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { d.backgroundError(s.log, err) },
 		FlushEnd: func(i pebble.FlushInfo) {
-			if i.Err == nil {
-				d.failing.Store(nil)
+			if i.Err == nil && d.failing.Swap(nil) != nil {
+				d.tell()
 			}
 		},
 	}
 	var err error
 	if d.db, err = pebble.Open(dir, o); err != nil {
+		d.stop()
 		return nil, fmt.Errorf("open state storage %q: %w", dir, err)
 	}
 	return d, nil
@@ -117,6 +147,11 @@ func (d *disk) backgroundError(log *slog.Logger, err error) {
 	if d.failing.Swap(&err) == nil { // Pebble tries again, at once
 		log.Error("state storage", "dir", d.dir, "error", err)
 	}
+	d.tell()
+}
+
+// tell wakes who waits for a flush.
+func (d *disk) tell() {
 	select {
 	case d.failed <- struct{}{}:
 	default:
@@ -125,6 +160,7 @@ func (d *disk) backgroundError(log *slog.Logger, err error) {
 
 // get returns a value until its closer is closed; no closer is no value.
 func (d *disk) get(key []byte) ([]byte, io.Closer, error) {
+	d.reads.Add(1)
 	val, closer, err := d.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil, nil
@@ -175,7 +211,7 @@ func (d *disk) write(w *writes) error {
 		<-d.linked
 	}
 	if err := d.full(); err != nil {
-		return err
+		return fmt.Errorf("write to %q: %w", d.dir, err)
 	}
 	d.version++
 	batch := d.db.NewBatchWithSize(len(w.buf) + 16*len(w.recs) + 64)
@@ -193,26 +229,21 @@ func (d *disk) write(w *writes) error {
 // full returns why nothing more can be written: flushes fail, and what waits for
 // one leaves no room. Pebble would let the caller wait for ever.
 func (d *disk) full() error {
+	if err := d.broken.Load(); err != nil {
+		return *err
+	}
 	err := d.failing.Load()
 	if err == nil || d.db.Metrics().MemTable.Count < memTables-1 {
 		return nil
 	}
-	return fmt.Errorf("write: %w", *err)
+	return *err
 }
 
 // beginSnapshot makes what was written so far a snapshot to be. It returns
 // quickly; finish does the work, on another goroutine.
-func (d *disk) beginSnapshot() (finish func(ctx context.Context, dir string) error, err error) {
+func (d *disk) beginSnapshot() (finish func(ctx context.Context, dir string) error) {
 	if d.linking.Load() {
 		<-d.linked
-	}
-	select {
-	case <-d.failed:
-	default:
-	}
-	flushed, err := d.db.AsyncFlush()
-	if err != nil {
-		return nil, fmt.Errorf("flush: %w", err)
 	}
 	linked := make(chan struct{})
 	d.linked = linked
@@ -220,38 +251,69 @@ func (d *disk) beginSnapshot() (finish func(ctx context.Context, dir string) err
 	return func(ctx context.Context, dir string) error {
 		defer close(linked)
 		defer d.linking.Store(false)
-		if err := d.wait(ctx, flushed); err != nil {
-			return err
+		if err := d.flush(ctx); err != nil {
+			return fmt.Errorf("flush %q: %w", d.dir, err)
 		}
 		if err := d.db.Checkpoint(dir); err != nil {
 			return fmt.Errorf("snapshot of %q: %w", d.dir, err)
 		}
 		d.compactIfDue(false)
 		return nil
-	}, nil
+	}
 }
 
-// wait waits for a flush, unless it fails.
-func (d *disk) wait(ctx context.Context, flushed <-chan struct{}) error {
+// flush brings what was written into files.
+func (d *disk) flush(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for {
+	select {
+	case <-d.failed:
+	default:
+	}
+	// Each flush that is asked for begins a memory table, of which there may be
+	// few: while they can't be written, every failed checkpoint would leave one.
+	if d.failing.Load() != nil && d.db.Metrics().MemTable.Count > 1 {
+		if err := d.wait(ctx, nil); err != nil {
+			return err
+		}
+	}
+	flushed, err := d.db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	return d.wait(ctx, flushed)
+}
+
+// wait waits for a flush, or, without one, for those under way to succeed. When
+// Pebble has failed twice it gives up: what failed first may have begun before
+// the disk was repaired.
+func (d *disk) wait(ctx context.Context, flushed <-chan struct{}) error {
+	for failures := 0; ; {
+		if err := d.broken.Load(); err != nil {
+			return *err
+		}
 		select {
 		case <-flushed:
+			d.failing.Store(nil)
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-d.failed:
-			if err := d.failing.Load(); err != nil {
-				return fmt.Errorf("flush: %w", *err)
+			err := d.failing.Load()
+			if err == nil && flushed == nil {
+				return nil
+			}
+			if failures++; err != nil && failures > 1 {
+				return *err
 			}
 		}
 	}
 }
 
-// compactIfDue compacts in the background if level 0 costs too much: a look-up
-// asks each of its sublevels, and it must not outgrow what is below.
+// compactIfDue compacts in the background if level 0 costs too much: it must not
+// outgrow what is below, and a look-up, when there are any, asks each of its
+// sublevels.
 func (d *disk) compactIfDue(reading bool) {
 	if d.compacting.Load() {
 		return
@@ -263,7 +325,7 @@ func (d *disk) compactIfDue(reading bool) {
 	d.done.Go(func() {
 		defer d.compacting.Store(false)
 		// What fails is tried again, and told of, by way of BackgroundError.
-		_ = d.db.Compact(context.Background(), []byte{0}, []byte{0xff, 0xff, 0xff}, false)
+		_ = d.db.Compact(d.ctx, []byte{0}, []byte{0xff, 0xff, 0xff}, false)
 	})
 }
 
@@ -271,6 +333,8 @@ func (d *disk) compactIfDue(reading bool) {
 type DiskStats struct {
 	// Size is how many bytes it takes.
 	Size int64
+	// Reads is how many keys were looked up on it, because memory did not have them.
+	Reads int64
 	// Written is how many bytes were ever written: tables, by flushes and by
 	// compactions.
 	Written int64
@@ -278,7 +342,7 @@ type DiskStats struct {
 
 func (d *disk) stats() DiskStats {
 	m := d.db.Metrics()
-	s := DiskStats{Size: int64(m.DiskSpaceUsage())}
+	s := DiskStats{Size: int64(m.DiskSpaceUsage()), Reads: d.reads.Load()}
 	for _, l := range m.Levels {
 		s.Written += int64(l.TableBytesFlushed + l.TableBytesCompacted)
 	}
@@ -291,8 +355,10 @@ func (d *disk) due(reading bool) bool {
 	for _, l := range m.Levels[1:] {
 		below += l.TablesSize
 	}
-	return top.Sublevels > maxSublevels || top.TablesSize >= max(below, smallDisk) ||
-		reading && top.Sublevels > 8
+	if reading { // a compaction of all is paid by what it saves look-ups
+		below /= 4
+	}
+	return top.Sublevels > maxSublevels || top.TablesSize >= max(below, smallDisk)
 }
 
 // smallDisk is a level 0 that is not worth a compaction for its size.
@@ -302,6 +368,7 @@ func (d *disk) close() error {
 	if d.linking.Load() {
 		<-d.linked
 	}
+	d.stop()
 	d.done.Wait()
 	return d.db.Close()
 }

@@ -17,7 +17,15 @@ type Group[K comparable, V any] struct {
 	section section
 	vals    []*V
 	dirty   []bool
-	bytes   int64 // of the last encodings
+	sizes   map[groupPart]int // of the last encodings
+	bytes   int64             // all of them
+}
+
+// groupPart is a part of the value of a group. A value that is not in parts has
+// part 0 only.
+type groupPart struct {
+	group int
+	part  uint64
 }
 
 // Parts is implemented, by its pointer, by a [Group]'s value that is kept in
@@ -37,7 +45,7 @@ type Parts interface {
 // NewGroup declares a value for each key group; see [NewValue] for the name and
 // encoding. A value that implements [Parts] needs no encoding.
 func NewGroup[V any, K comparable](b *Backend[K], name string, opts ...Option) *Group[K, V] {
-	g := &Group[K, V]{b: b, name: name, opts: opts, vals: make([]*V, b.owned.Len()), dirty: make([]bool, b.owned.Len())}
+	g := &Group[K, V]{b: b, name: name, opts: opts, vals: make([]*V, b.owned.Len()), dirty: make([]bool, b.owned.Len()), sizes: map[groupPart]int{}}
 	g.section = sectionOf(kindGroup, name)
 	b.declare(g)
 	return g
@@ -84,7 +92,7 @@ func (g *Group[K, V]) Each(f func(group int, val *V)) {
 }
 
 func (g *Group[K, V]) info() Info {
-	return Info{g.name, kindGroup, reflect.TypeFor[V]().String(), settled(g.opts).version}
+	return Info{g.name, kindGroup, reflect.TypeFor[V]().String(), settled(g.opts).version, settled(g.opts).shape}
 }
 
 func (g *Group[K, V]) len() int               { return g.Len() }
@@ -92,6 +100,15 @@ func (g *Group[K, V]) prefetch([]K, []uint64) {}
 func (g *Group[K, V]) memory() int64          { return g.bytes }
 
 func (g *Group[K, V]) evict(int64, *writes) (int64, error) { return 0, nil }
+
+// sized notes how large a part is now.
+func (g *Group[K, V]) sized(group int, part uint64, size int) {
+	at := groupPart{group, part}
+	g.bytes += int64(size - g.sizes[at])
+	if g.sizes[at] = size; size == 0 {
+		delete(g.sizes, at)
+	}
+}
 
 func (g *Group[K, V]) attach(b *Backend[K]) error {
 	if _, parted := any(new(V)).(Parts); !parted {
@@ -109,14 +126,15 @@ func (g *Group[K, V]) restore(group int, key, val []byte) error {
 	if *p == nil {
 		*p = new(V)
 	}
-	g.bytes += int64(len(val))
 	parts, parted := any(*p).(Parts)
 	if !parted {
+		g.sized(group, 0, len(val))
 		return g.schema.decode(g.name, val, *p)
 	}
 	if len(key) != 8 {
 		return fmt.Errorf("state %q: part %x of group %d has no number", g.name, key, group)
 	}
+	g.sized(group, binary.BigEndian.Uint64(key), len(val))
 	if err := parts.Restore(binary.BigEndian.Uint64(key), val); err != nil {
 		return fmt.Errorf("state %q: part %d of group %d: %w", g.name, binary.BigEndian.Uint64(key), group, err)
 	}
@@ -128,10 +146,10 @@ func (g *Group[K, V]) flush(w *writes) error {
 		if p == nil || !g.dirty[i] && g.b.disk != nil {
 			continue
 		}
-		g.dirty[i] = false
 		if err := g.flushGroup(g.b.owned.First+i, p, w); err != nil {
 			return fmt.Errorf("state %q: group %d: %w", g.name, g.b.owned.First+i, err)
 		}
+		g.dirty[i] = false
 	}
 	return nil
 }
@@ -146,6 +164,7 @@ func (g *Group[K, V]) flushGroup(group int, p *V, w *writes) (err error) {
 			return err
 		}
 		w.set()
+		g.sized(group, 0, len(w.buf)-w.valAt)
 		return nil
 	}
 	part := func(id uint64) {
@@ -157,6 +176,7 @@ func (g *Group[K, V]) flushGroup(group int, p *V, w *writes) (err error) {
 		w.value()
 		w.buf = append(w.buf, data...)
 		w.set()
+		g.sized(group, id, len(data))
 	}
 	if g.b.disk == nil {
 		return parts.All(put)
@@ -164,5 +184,6 @@ func (g *Group[K, V]) flushGroup(group int, p *V, w *writes) (err error) {
 	return parts.Changed(put, func(id uint64) {
 		part(id)
 		w.delete()
+		g.sized(group, id, 0)
 	})
 }

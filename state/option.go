@@ -14,6 +14,7 @@ type Option func(*options)
 type options struct {
 	codec      any // a Codec of the state's type
 	version    uint32
+	shape      string
 	migrations map[uint32]any // by the version they read: func([]byte) (V, error)
 	ttl        time.Duration
 	clock      Clock
@@ -47,6 +48,11 @@ func Version(n uint32) Option {
 		o.version = n
 	}
 }
+
+// Shape says, in words for an error message, what a state's meaning depends on
+// besides its type: the size of windows, say, where only their starts are kept.
+// State of another shape is refused when the job starts. Default: nothing.
+func Shape(text string) Option { return func(o *options) { o.shape = text } }
 
 // Migrate says how to read values that an earlier version wrote. They are
 // rewritten in the current version when they are next changed.

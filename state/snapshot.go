@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Snapshot is a backend's state at one moment, as files in a directory.
@@ -59,9 +60,8 @@ func (b *Backend[K]) Snapshot() (*Snapshotting, error) {
 		s.Unchanged = true
 		return s, nil
 	}
-	var err error
-	s.link, err = b.disk.beginSnapshot()
-	return s, err
+	s.link = b.disk.beginSnapshot()
+	return s, nil
 }
 
 func (b *Backend[K]) snapshotMemory() (*Snapshotting, error) {
@@ -132,10 +132,21 @@ func (s *Snapshotting) write(ctx context.Context, dir string) error {
 	if err == nil {
 		err = s.writeTable(fs.PathJoin(dir, TableFile))
 	}
+	if err == nil {
+		err = errors.Join(syncDir(fs, dir), syncDir(fs, fs.PathDir(dir)))
+	}
 	if err != nil {
 		return errors.Join(err, fs.RemoveAll(dir))
 	}
 	return nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // TableFile is the name of the only file of a snapshot of a backend without a

@@ -72,7 +72,7 @@ func NewStorage(cfg StorageConfig) (*Storage, error) {
 	// its block costs a fifth of one that does not.
 	blocks := s.budget / 8
 	s.budget -= blocks
-	s.memTable = uint64(min(max(s.budget/32, 256<<10), 16<<20))
+	s.memTable = uint64(min(max(s.budget/16, 256<<10), 16<<20))
 	s.cache = pebble.NewCache(blocks)
 	s.files = pebble.NewFileCache(4, 1000)
 	return s, nil

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math/bits"
 	"reflect"
 	"unsafe"
 )
@@ -64,7 +65,8 @@ const (
 	dead          // the key has no value; the disk may still have one, if dirty
 	recent        // asked for since the last look of eviction
 	stored        // the disk has something under this key
-	status = inUse | dirty | dead | recent | stored
+	novel         // read from disk and not asked for again since
+	status = inUse | dirty | dead | recent | stored | novel
 )
 
 const minSlots = 8
@@ -89,9 +91,14 @@ func (t *table[K, V]) group(hash uint64) *group[K, V] {
 	return &t.groups[hash%t.maxParallelism-t.first]
 }
 
-// home is where a tag's probe starts. The low bits chose the group, so the
-// slot is chosen by the high ones.
-func (g *group[K, V]) home(tag uint64) uint64 { return (tag >> 32) & uint64(len(g.slots)-1) }
+// home is where a tag's probe starts, in a group of n slots. The low bits chose
+// the group, so the slot is chosen by the high ones: by multiplication, so that n
+// may be any number (Lemire, Fast Random Integer Generation in an Interval, 2019).
+// With powers of two a cache of a given size would stand half empty.
+func home(tag uint64, n int) int {
+	hi, _ := bits.Mul64(tag, uint64(n))
+	return int(hi)
+}
 
 // find returns the slot of key, or -1. The slot may say that it is dead.
 func (g *group[K, V]) find(key K, hash uint64) int {
@@ -99,14 +106,17 @@ func (g *group[K, V]) find(key K, hash uint64) int {
 	if len(slots) == 0 {
 		return -1
 	}
-	tag, mask := hash&^status|inUse, uint64(len(slots)-1)
-	for i := (tag >> 32) & mask; ; i = (i + 1) & mask {
+	tag := hash&^status | inUse
+	for i := home(tag, len(slots)); ; {
 		s := &slots[i]
 		if s.tag&^(status&^inUse) == tag && s.key == key {
-			return int(i)
+			return i
 		}
 		if s.tag == 0 {
 			return -1
+		}
+		if i++; i == len(slots) {
+			i = 0
 		}
 	}
 }
@@ -117,8 +127,8 @@ func (g *group[K, V]) find(key K, hash uint64) int {
 func (t *table[K, V]) get(key K, hash uint64) *V {
 	g := t.group(hash)
 	if slots := g.slots; len(slots) != 0 {
-		tag, mask := hash&^status|inUse, uint64(len(slots)-1)
-		for i := (tag >> 32) & mask; ; i = (i + 1) & mask {
+		tag := hash&^status | inUse
+		for i := home(tag, len(slots)); ; {
 			s := &slots[i]
 			if s.tag&^(status&^inUse) == tag && s.key == key {
 				if s.tag&(dirty|dead|recent) != dirty|recent {
@@ -128,6 +138,9 @@ func (t *table[K, V]) get(key K, hash uint64) *V {
 			}
 			if s.tag == 0 {
 				break
+			}
+			if i++; i == len(slots) {
+				i = 0
 			}
 		}
 	}
@@ -146,8 +159,20 @@ func (t *table[K, V]) touch(s *slot[K, V], hash uint64) *V {
 	if s.tag&dirty == 0 {
 		t.back.changed(hash)
 	}
-	s.tag |= dirty | recent
+	s.tag |= dirty
+	s.use()
 	return &s.val
+}
+
+// use notes that a slot was asked for, once at least since it was read from disk.
+// What is asked for a single time, as most keys are of those that are rarely seen,
+// is so the first to go.
+func (s *slot[K, V]) use() {
+	if s.tag&novel != 0 {
+		s.tag &^= novel
+		return
+	}
+	s.tag |= recent
 }
 
 // peek returns the value of key, not to be written to, or nil.
@@ -163,7 +188,7 @@ func (t *table[K, V]) peek(key K, hash uint64) *V {
 		return nil
 	}
 	if s.tag&recent == 0 {
-		s.tag |= recent
+		s.use()
 	}
 	if s.tag&dead != 0 {
 		return nil
@@ -199,7 +224,8 @@ func (t *table[K, V]) written(s *slot[K, V], hash uint64) (val *V, created bool)
 		t.entries++
 		t.group(hash).count++
 	}
-	s.tag = s.tag&^dead | dirty | recent
+	s.tag = s.tag&^dead | dirty
+	s.use()
 	return &s.val, created
 }
 
@@ -217,7 +243,7 @@ func (t *table[K, V]) insert(g *group[K, V], key K, hash uint64) *V {
 // quarters full.
 func (t *table[K, V]) place(g *group[K, V], key K, tag uint64) *slot[K, V] {
 	if (g.used+1)*4 > len(g.slots)*3 {
-		t.resize(g, max(minSlots, 2*len(g.slots)))
+		t.resize(g, t.grown(len(g.slots)))
 	}
 	g.used++
 	s := &g.slots[g.empty(tag)]
@@ -225,12 +251,22 @@ func (t *table[K, V]) place(g *group[K, V], key K, tag uint64) *slot[K, V] {
 	return s
 }
 
+// grown returns how many slots come after n. Where memory is short they are not
+// doubled, since most of the new ones would stand empty.
+func (t *table[K, V]) grown(n int) int {
+	if t.back != nil && t.back.spilled {
+		return max(minSlots, n+n/4)
+	}
+	return max(minSlots, 2*n)
+}
+
 // empty returns the first empty slot on a tag's probe path.
-func (g *group[K, V]) empty(tag uint64) uint64 {
-	mask := uint64(len(g.slots) - 1)
-	i := g.home(tag)
+func (g *group[K, V]) empty(tag uint64) int {
+	i := home(tag, len(g.slots))
 	for g.slots[i].tag != 0 {
-		i = (i + 1) & mask
+		if i++; i == len(g.slots) {
+			i = 0
+		}
 	}
 	return i
 }
@@ -279,10 +315,10 @@ func (t *table[K, V]) delete(key K, hash uint64) bool {
 // The Art of Computer Programming 3, 6.4, Algorithm R), so nothing is left and
 // a table that empties stays fast.
 func (t *table[K, V]) remove(g *group[K, V], found int) {
-	hole, mask := uint64(found), uint64(len(g.slots)-1)
-	for i := (hole + 1) & mask; g.slots[i].tag != 0; i = (i + 1) & mask {
-		home := g.home(g.slots[i].tag)
-		if (i-home)&mask >= (i-hole)&mask { // its home is not after the hole
+	hole, n := found, len(g.slots)
+	for i := g.next(hole); g.slots[i].tag != 0; i = g.next(i) {
+		at := home(g.slots[i].tag, n)
+		if (i-at+n)%n >= (i-hole+n)%n { // its home is not after the hole
 			g.slots[hole] = g.slots[i]
 			hole = i
 		}
@@ -290,6 +326,14 @@ func (t *table[K, V]) remove(g *group[K, V], found int) {
 	g.slots[hole] = slot[K, V]{}
 	g.used--
 	t.shrink(g)
+}
+
+// next returns the slot that is probed after i.
+func (g *group[K, V]) next(i int) int {
+	if i++; i == len(g.slots) {
+		return 0
+	}
+	return i
 }
 
 // shrink gives memory back when a burst of keys has gone for good. A table of
@@ -359,7 +403,7 @@ func (t *table[K, V]) prefetchSome(hashes []uint64, found []*slot[K, V]) {
 		if len(g.slots) == 0 {
 			continue
 		}
-		s := &g.slots[g.home(hash)]
+		s := &g.slots[home(hash, len(g.slots))]
 		sink += s.tag + uint64(*(*byte)(unsafe.Add(unsafe.Pointer(s), t.lastLine)))
 		found = append(found, s)
 	}

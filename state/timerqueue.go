@@ -603,7 +603,7 @@ func NewTimerQueue[K comparable](b *Backend[K], name string, namespaces *[]strin
 	return q
 }
 
-func (q *TimerQueue[K]) info() Info             { return Info{q.name, kindTimers, "", 1} }
+func (q *TimerQueue[K]) info() Info             { return Info{q.name, kindTimers, "", 1, ""} }
 func (q *TimerQueue[K]) len() int               { return q.ops }
 func (q *TimerQueue[K]) prefetch([]K, []uint64) {}
 

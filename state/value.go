@@ -106,7 +106,7 @@ func (v *Value[K, V]) Each(f func(key K, val *V) bool) {
 }
 
 func (v *Value[K, V]) info() Info {
-	return Info{v.name, kindValue, reflect.TypeFor[V]().String(), settled(v.opts).version}
+	return Info{v.name, kindValue, reflect.TypeFor[V]().String(), settled(v.opts).version, settled(v.opts).shape}
 }
 
 func (v *Value[K, V]) len() int { return v.Len() }

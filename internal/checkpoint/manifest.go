@@ -50,6 +50,7 @@ type State struct {
 	Kind     string   `json:"kind"` // value, group or timers
 	Type     string   `json:"type,omitempty"`
 	Versions []uint32 `json:"versions,omitempty"` // of encodings that occur in it
+	Shape    string   `json:"shape,omitempty"`    // what it means depends on this
 }
 
 // Subtask is what a checkpoint holds of one subtask.
