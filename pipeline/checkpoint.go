@@ -43,6 +43,7 @@ type checkpoints struct {
 
 	mu     sync.Mutex
 	events []func() []checkpoint.Action // guarded by mu
+	over   bool                         // guarded by mu: nothing is done any more
 	notify chan struct{}                // capacity 1
 
 	// What follows belongs to the coordinator's goroutine.
@@ -204,15 +205,20 @@ func (c *checkpoints) close() error {
 	return c.store.Close()
 }
 
-// post hands the coordinator's goroutine something to do. It never blocks.
-func (c *checkpoints) post(event func() []checkpoint.Action) {
+// post hands the coordinator's goroutine something to do, and says whether that
+// still takes anything. It never blocks.
+func (c *checkpoints) post(event func() []checkpoint.Action) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
 	c.events = append(c.events, event)
-	c.mu.Unlock()
 	select {
 	case c.notify <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 func (c *checkpoints) posted() []func() []checkpoint.Action {
@@ -242,6 +248,9 @@ func (c *checkpoints) run() {
 }
 
 func (c *checkpoints) giveUp(err error) {
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
 	for _, event := range c.posted() { // somebody may wait for an answer
 		event()
 	}
@@ -300,8 +309,15 @@ func (c *checkpoints) inject(a checkpoint.Action) {
 func (c *checkpoints) wants(id int64) bool { return c != nil && c.current.Load() == id }
 
 // taken takes over a task's snapshot, on the task's goroutine.
+//
+// The end of a task is told only after what came of the checkpoints that it took
+// part in before: it would else be taken for its part in one of those, of which
+// other tasks have a part without the records since.
 func (c *checkpoints) taken(s *taskSnapshot, err error) {
 	c.uploads.Add(1)
+	if !s.ended {
+		s.task.uploads.Add(1)
+	}
 	go func() {
 		defer c.uploads.Done()
 		ctx := c.ctx
@@ -313,18 +329,30 @@ func (c *checkpoints) taken(s *taskSnapshot, err error) {
 		if ferr := c.finishAll(ctx, s); err == nil {
 			err = ferr
 		}
-		c.post(func() []checkpoint.Action {
-			switch {
-			case err != nil:
-				c.dropAll(s)
-				return c.coord.Declined(s.task.index, s.id, err)
-			case s.ended:
-				c.ended[s.task] = s
-				return c.coord.Finished(s.task.index)
-			}
-			return c.collect(s)
-		})
+		if s.ended {
+			s.task.uploads.Wait()
+		}
+		if !c.post(func() []checkpoint.Action { return c.finished(s, err) }) && !s.ended {
+			s.task.uploads.Done()
+		}
 	}()
+}
+
+// finished goes on with a snapshot whose files are there, or could not be made.
+func (c *checkpoints) finished(s *taskSnapshot, err error) []checkpoint.Action {
+	switch {
+	case err != nil && s.ended: // nothing can stand for the task any more
+		c.job.fail(fmt.Errorf("last snapshot: %w", err))
+		return nil
+	case err != nil:
+		c.dropAll(s)
+		s.task.uploads.Done()
+		return c.coord.Declined(s.task.index, s.id, err)
+	case s.ended:
+		c.ended[s.task] = s
+		return c.coord.Finished(s.task.index)
+	}
+	return c.collect(s)
 }
 
 // finishAll makes local files of a task's snapshot. Until it has, the task's
@@ -342,6 +370,7 @@ func (c *checkpoints) finishAll(ctx context.Context, s *taskSnapshot) error {
 func (c *checkpoints) collect(s *taskSnapshot) []checkpoint.Action {
 	if !c.wants(s.id) {
 		c.dropAll(s)
+		s.task.uploads.Done()
 		return nil
 	}
 	p := c.pending
@@ -359,6 +388,7 @@ func (c *checkpoints) collect(s *taskSnapshot) []checkpoint.Action {
 			}
 			return c.coord.Acked(s.task.index, s.id)
 		})
+		s.task.uploads.Done()
 	}()
 	return nil
 }
@@ -386,10 +416,14 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 			return
 		}
 	}
-	p, live := c.pending, c.live
-	ended := make([]*taskSnapshot, 0, len(c.ended))
+	p := c.pending
+	var live []*collected
+	for _, s := range c.live {
+		live = append(live, s)
+	}
+	var ended []*taskSnapshot
 	for t, s := range c.ended {
-		if live[t] == nil {
+		if c.live[t] == nil {
 			ended = append(ended, s)
 		}
 	}
@@ -417,11 +451,7 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 }
 
 // commit writes the manifest: the commit point.
-func (c *checkpoints) commit(p *checkpoint.Pending, a checkpoint.Action, live map[*task]*collected, ended []*taskSnapshot) (*checkpoint.Manifest, error) {
-	all := make([]*collected, 0, len(live)+len(ended))
-	for _, s := range live {
-		all = append(all, s)
-	}
+func (c *checkpoints) commit(p *checkpoint.Pending, a checkpoint.Action, all []*collected, ended []*taskSnapshot) (*checkpoint.Manifest, error) {
 	for _, s := range ended {
 		brought, err := c.uploadAll(p, s)
 		if err != nil {

@@ -58,7 +58,11 @@ func (e *PanicError) Unwrap() error {
 // CatchPanic turns a panic into a *[PanicError] in *err. It is to be deferred,
 // by a source around the decoder of a record for example.
 func CatchPanic(err *error) {
-	if v := recover(); v != nil {
+	switch v := recover().(type) {
+	case nil:
+	case *state.StorageError: // a disk that failed: nobody's mistake, so the stack says nothing
+		*err = v
+	default:
 		*err = &PanicError{Value: v, Stack: debug.Stack()}
 	}
 }

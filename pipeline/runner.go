@@ -178,6 +178,16 @@ func (r *base[K, Out]) measure() {
 	}
 }
 
+// relieve gives memory back. A disk that can't take it fails this operator, and
+// not the one that heads the chain.
+func (r *base[K, Out]) relieve() { r.check(r.relieved()) }
+
+func (r *base[K, Out]) relieved() (err error) {
+	defer CatchPanic(&err)
+	r.ctx.keyed.Relieve()
+	return nil
+}
+
 // check fails the task for an error of its storage.
 func (r *base[K, Out]) check(err error) {
 	if err != nil {
@@ -302,7 +312,7 @@ func (r *batchRunner[K, In, Out]) process(b *Batch[K, In]) {
 	for err := r.wholeBatch(b); err != nil && rejected(r.inst, b, err); err = r.wholeBatch(b) {
 		b.Cursor++
 	}
-	r.ctx.keyed.Relieve()
+	r.relieve()
 	r.inst.flushOuts()
 }
 
@@ -344,7 +354,7 @@ func newEntry[K comparable, In, Out any](b *base[K, Out], f func(*Context[K, Out
 
 func (e *entry[K, In, Out]) process(b *Batch[K, In]) {
 	guard(e.inst, b, e.attempt)
-	e.ctx.keyed.Relieve()
+	e.relieve()
 	e.inst.flushOuts()
 }
 

@@ -19,6 +19,8 @@ type taskSnapshot struct {
 	id    int64
 	ended bool // it stands for the task in every later checkpoint too
 	parts []*subtaskSnapshot
+
+	handed chan struct{} // closed when the coordinator has been told, if it is not the last
 }
 
 // subtaskSnapshot is what one subtask of one operator adds to a checkpoint.
@@ -61,26 +63,35 @@ func (t *task) snapshot(id int64) {
 		return
 	}
 	t.lastCheckpoint = max(t.lastCheckpoint, id)
-	wanted := t.job.checkpoints.wants(id)
-	if wanted {
-		t.taking = &taskSnapshot{task: t, id: id}
+	c := t.job.checkpoints
+	if !c.wants(id) {
+		t.entry(signal{kind: sigBarrier, ts: id})
+		return
 	}
-	t.entry(signal{kind: sigBarrier, ts: id})
-	if s := t.taking; wanted {
+	s := &taskSnapshot{task: t, id: id}
+	t.taking = s
+	err := errAborted // of a panic: the parts that were begun must come to an end
+	defer func() {
 		t.taking = nil
-		t.job.checkpoints.taken(s, t.err)
-	}
+		c.taken(s, err)
+	}()
+	t.entry(signal{kind: sigBarrier, ts: id})
+	err = t.err
 }
 
 // lastSnapshot takes the task's last part, when its input has ended.
-func (t *task) lastSnapshot() *taskSnapshot {
+func (t *task) lastSnapshot() {
 	s := &taskSnapshot{task: t, id: t.lastCheckpoint + 1, ended: true}
 	t.taking = s
+	err := errAborted
+	defer func() {
+		t.taking = nil
+		t.job.ended(s, err)
+	}()
 	for _, in := range t.instances {
 		in.take(s.id)
 	}
-	t.taking = nil
-	return s
+	err = t.err
 }
 
 // commit commits what sinks have prepared for checkpoints up to id.
@@ -103,7 +114,7 @@ func (t *task) commitDue() {
 // finish hands over the last snapshot and stays until what is in it was
 // committed: a sink that has written its last record still has to commit it.
 func (t *task) finish() error {
-	t.job.ended(t.lastSnapshot(), t.err)
+	t.lastSnapshot()
 	for t.err == nil {
 		select {
 		case <-t.wakeup:

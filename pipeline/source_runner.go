@@ -351,7 +351,10 @@ func (r *sourceRunner[T]) takeIn(b *SourceBatch[T]) {
 	for _, name := range b.added {
 		r.splitOf(name)
 	}
-	r.heard = true
+	if !r.heard { // else splits that start with a time of before would wait for this subtask for ever
+		r.heard = true
+		r.publish()
+	}
 	if b.Split == "" && len(b.Values) > 0 {
 		r.inst.task.fail(r.inst.failure("", errors.New("the reader brought records without a split")))
 		return
@@ -441,6 +444,10 @@ func (r *sourceRunner[T]) records(s *split[T], b *SourceBatch[T]) {
 	if s.idle {
 		s.idle = false
 		r.act(r.valve.input(s.index, signal{kind: sigActive}))
+	}
+	if b.Position == nil && s.position == nil && len(b.Values) > 0 && r.inst.task.job.checkpoints != nil {
+		r.inst.task.fail(r.inst.failure("", fmt.Errorf("the reader gives no position for split %q, so the job could not go on from a checkpoint", s.name)))
+		return
 	}
 	r.setTimes(b)
 	r.inst.seen += int64(len(b.Values))

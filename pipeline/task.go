@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,12 +35,14 @@ type task struct {
 	ended  bool
 	err    error
 
-	index          int           // among the job's tasks, for the coordinator
-	taking         *taskSnapshot // being taken
-	lastCheckpoint int64         // the highest number that came by
-	committed      int64         // up to which sinks were told to commit
-	barrier        atomic.Int64  // the checkpoint whose barrier a source is to inject
-	complete       atomic.Int64  // the last checkpoint that is complete
+	index          int            // among the job's tasks, for the coordinator
+	taking         *taskSnapshot  // being taken
+	handed         chan struct{}  // of the last one that was taken; see checkpoints.taken
+	lastCheckpoint int64          // the highest number that came by
+	committed      int64          // up to which sinks were told to commit
+	uploads        sync.WaitGroup // of snapshots that are not its last
+	barrier        atomic.Int64   // the checkpoint whose barrier a source is to inject
+	complete       atomic.Int64   // the last checkpoint that is complete
 
 	lingerAt time.Time // when buffers were last flushed at a busy task
 }
