@@ -161,11 +161,15 @@ func (b *Backend[K]) Relieve() {
 	if b.used <= b.patience {
 		return
 	}
+	// Writes wait while a snapshot gets its files; rather wait for it with memory.
+	if b.disk.linking.Load() && b.storage.used.Load() < b.storage.budget+b.storage.budget/8 {
+		return
+	}
 	before, want := b.used, max(b.storage.budget/16, 1)
 	if err := b.evict(want); err != nil {
 		panic(&StorageError{"", err})
 	}
-	if b.patience = 0; before-b.used < want/4 {
+	if b.patience = 0; before-b.used <= want/4 {
 		b.patience = b.used + want/4
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"unsafe"
 
@@ -200,10 +199,7 @@ func (b *backing[K, V]) fetchEncoded(g *group[K, V], key K, hash uint64, enc []b
 
 // fetched gives a slot to what the disk has under a key, if it has something.
 func (b *backing[K, V]) fetched(g *group[K, V], key K, hash uint64, data []byte, found bool) (*slot[K, V], error) {
-	if b.t.stringKey {
-		own := strings.Clone(*(*string)(unsafe.Pointer(&key))) // it may be a part of a large record
-		key = *(*K)(unsafe.Pointer(&own))
-	}
+	key = b.t.own(key)
 	if !found {
 		return b.t.place(g, key, hash&^status|inUse|dead|novel), nil
 	}

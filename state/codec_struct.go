@@ -12,9 +12,10 @@ import (
 //
 // CBOR by fxamacker/cbor was measured against MessagePack by
 // vmihailenco/msgpack v5.4, which makes the same number of bytes: it encodes in
-// two thirds of the time, decodes a fifth faster, allocates less, and is kept
-// up. A session of 471 bytes with 7 structs in it takes 0.7 µs to encode and
-// 2.2 µs to decode, four counts take 0.1 and 0.3 µs.
+// two thirds of the time, decodes about as fast (two runs 15 and 18 % faster, one
+// 4 % slower), allocates less, and is kept up. A session of 471 bytes with 7
+// structs in it takes 0.7 µs to encode and 2.2 µs to decode, four counts take 0.1
+// and 0.3 µs.
 type structCodec[T any] struct{ times bool }
 
 // Append implements [Codec].

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -126,6 +127,7 @@ func (s *Storage) openDisk(dir string) (*disk, error) {
 	d := &disk{fs: s.fs, dir: dir, failed: make(chan struct{}, 1)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	o := s.options()
+	o.FS = &retrying{s.fs, d}
 	o.Logger = pebbleLogger{s, d}
 	o.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { d.backgroundError(s.log, err) },
@@ -142,6 +144,31 @@ func (s *Storage) openDisk(dir string) (*disk, error) {
 	}
 	return d, nil
 }
+
+// retrying is a file system on which Pebble makes its tables. A flush that failed
+// is begun again at once, and for ever: without a pause it would take a core, and
+// keep Pebble's own locks from everybody else.
+type retrying struct {
+	vfs.FS
+	d *disk
+}
+
+// retryPause is the least time between two tries to make a table.
+const retryPause = 10 * time.Millisecond
+
+// Create implements [vfs.FS].
+func (r *retrying) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if Immutable(name) && r.d.failing.Load() != nil {
+		time.Sleep(retryPause)
+		if err := r.d.broken.Load(); err != nil {
+			return nil, *err
+		}
+	}
+	return r.FS.Create(name, category)
+}
+
+// Unwrap returns the file system behind.
+func (r *retrying) Unwrap() vfs.FS { return r.FS }
 
 func (d *disk) backgroundError(log *slog.Logger, err error) {
 	if d.failing.Swap(&err) == nil { // Pebble tries again, at once
@@ -325,7 +352,7 @@ func (d *disk) compactIfDue(reading bool) {
 	d.done.Go(func() {
 		defer d.compacting.Store(false)
 		// What fails is tried again, and told of, by way of BackgroundError.
-		_ = d.db.Compact(d.ctx, []byte{0}, []byte{0xff, 0xff, 0xff}, false)
+		_ = d.db.Compact(d.ctx, []byte{0}, bytes.Repeat([]byte{0xff}, prefixLen+1), false)
 	})
 }
 

@@ -706,5 +706,5 @@ func modelSeeds() uint64 {
 	if testing.Short() {
 		return 5
 	}
-	return 25
+	return 12
 }

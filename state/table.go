@@ -3,6 +3,7 @@ package state
 import (
 	"math/bits"
 	"reflect"
+	"strings"
 	"unsafe"
 )
 
@@ -200,18 +201,28 @@ func (t *table[K, V]) peek(key K, hash uint64) *V {
 // pointer holds until the next call on the table.
 func (t *table[K, V]) upsert(key K, hash uint64) (val *V, created bool) {
 	g := t.group(hash)
-	i := g.find(key, hash)
-	if i < 0 {
-		if g.elsewhere == 0 {
-			return t.insert(g, key, hash), true
+	if slots := g.slots; len(slots) != 0 { // as in get
+		tag := hash&^status | inUse
+		for i := home(tag, len(slots)); ; {
+			s := &slots[i]
+			if s.tag&^(status&^inUse) == tag && s.key == key {
+				if s.tag&(dirty|dead|recent) == dirty|recent {
+					return &s.val, false
+				}
+				return t.written(s, hash)
+			}
+			if s.tag == 0 {
+				break
+			}
+			if i++; i == len(slots) {
+				i = 0
+			}
 		}
-		return t.written(t.fetch(g, key, hash), hash)
 	}
-	s := &g.slots[i]
-	if s.tag&(dirty|dead|recent) == dirty|recent {
-		return &s.val, false
+	if g.elsewhere == 0 {
+		return t.insert(g, key, hash), true
 	}
-	return t.written(s, hash)
+	return t.written(t.fetch(g, key, hash), hash)
 }
 
 // written makes a slot dirty, and alive if it was dead.
@@ -234,9 +245,20 @@ func (t *table[K, V]) insert(g *group[K, V], key K, hash uint64) *V {
 	t.entries++
 	g.count++
 	if t.back != nil {
+		key = t.own(key)
 		t.back.changed(hash)
 	}
 	return &t.place(g, key, hash&^status|inUse|dirty|recent).val
+}
+
+// own returns a key that is not a part of a larger record, which it would keep in
+// memory.
+func (t *table[K, V]) own(key K) K {
+	if !t.stringKey {
+		return key
+	}
+	s := strings.Clone(*(*string)(unsafe.Pointer(&key)))
+	return *(*K)(unsafe.Pointer(&s))
 }
 
 // place puts a key into a new slot, first growing a group that is three

@@ -206,3 +206,98 @@ func FuzzPartKey(f *testing.F) {
 		_ = whole.restore(0, key, val) // not to panic is enough
 	})
 }
+
+// TestRule12_DeletedTimersNeverFire: in the orders of events in which one was
+// once found alive on disk.
+func TestRule12_DeletedTimersNeverFire(t *testing.T) {
+	flush := func(b *Backend[int]) {
+		if err := b.flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := func(TimerEntry[int], int64) bool { return true }
+	for name, f := range map[string]func(b *Backend[int], q *TimerQueue[int], e TimerEntry[int]){
+		"set late": func(b *Backend[int], q *TimerQueue[int], e TimerEntry[int]) {
+			q.Advance(10, none)
+			flush(b)
+			q.Set(e, 5, false)
+			flush(b)
+			q.Delete(e, 5)
+			flush(b)
+		},
+		"set twice": func(b *Backend[int], q *TimerQueue[int], e TimerEntry[int]) {
+			q.Set(e, 20, false)
+			flush(b)
+			*q = *reopened(b, q)
+			q.Set(e, 20, false)
+			q.Delete(e, 20)
+			flush(b)
+		},
+		"among many": func(b *Backend[int], q *TimerQueue[int], e TimerEntry[int]) {
+			for k := range 200 {
+				q.Set(entryOf(b, k), 20, true)
+			}
+			flush(b)
+			for k := range 200 {
+				q.Delete(entryOf(b, k), 20)
+			}
+			flush(b)
+		},
+		"while firing": func(b *Backend[int], q *TimerQueue[int], e TimerEntry[int]) {
+			q.Set(e, 5, false)
+			q.Set(entryOf(b, 8), 5, false)
+			flush(b)
+			q.Advance(10, func(f TimerEntry[int], at int64) bool {
+				if f != e {
+					t.Errorf("%v fired", f)
+				}
+				q.Delete(entryOf(b, 8), 5)
+				return true
+			})
+			flush(b)
+		},
+	} {
+		b, q := timersOn[int](t, false)
+		f(b, q, entryOf(b, 1))
+		reopened(b, q).Advance(100, func(e TimerEntry[int], at int64) bool {
+			t.Errorf("%s: the timer of %d at %d fired", name, e.Key, at)
+			return true
+		})
+		if n := onDiskCount(t, b); n != 0 {
+			t.Errorf("%s: %d timers are on disk", name, n)
+		}
+	}
+}
+
+// reopened returns the queue as it is after a restart.
+func reopened[K comparable](b *Backend[K], q *TimerQueue[K]) *TimerQueue[K] {
+	again := &TimerQueue[K]{b: b, name: q.name, namespaces: q.namespaces, section: q.section, passed: -1 << 63, chunk: q.chunk}
+	if err := again.attach(b); err != nil {
+		panic(err)
+	}
+	return again
+}
+
+// TestRule14_OverdueTimersFireAfterRestore: those for a time that has passed while
+// the job was down.
+func TestRule14_OverdueTimersFireAfterRestore(t *testing.T) {
+	b, q := timersOn[int](t, false)
+	for k := range 100 {
+		q.Set(entryOf(b, k), int64(k), true)
+	}
+	q.Advance(49, func(TimerEntry[int], int64) bool { return true })
+	if err := b.flush(); err != nil {
+		t.Fatal(err)
+	}
+	next := int64(50)
+	reopened(b, q).Advance(1000, func(_ TimerEntry[int], at int64) bool {
+		if at != next {
+			t.Errorf("the timer at %d fired, want that at %d", at, next)
+		}
+		next = at + 1
+		return true
+	})
+	if next != 100 {
+		t.Errorf("the timers fired up to %d, want 100", next)
+	}
+}

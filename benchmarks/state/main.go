@@ -1,0 +1,143 @@
+// Command state measures keyed state that is larger than memory, and what its
+// checkpoints cost, and says of every goal whether it is met.
+//
+//	go run ./benchmarks/state [-keys 10000000] [-memory 256] [-rounds 3] [-json FILE]
+//
+// The first part is one read-modify-write per event on ten million keys, with a
+// memory budget of 256 MiB, against reading and writing Pebble for every event
+// with a block cache of that size. Each side is a process of its own, so that
+// the memory of one is not that of the other, and they take turns, so that a
+// machine that slows down slows both; the ratio quoted is the median of the
+// rounds' ratios, of time by the clock. Events come in batches of 512.
+//
+// The second part is a plain map of keys that all fit into memory against state
+// that has a disk behind it, in processor time.
+//
+// The third part is twenty checkpoints of a million keys, one in a hundred of
+// which, chosen at random, has changed since the one before.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// config is the size of a run.
+type config struct {
+	keys   int
+	memory int64
+	events int
+	rounds int
+	dir    string
+}
+
+// goal is one thing measured and what it should be.
+type goal struct {
+	Name  string  `json:"name"`
+	Goal  string  `json:"goal"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	Met   bool    `json:"met"`
+	Note  string  `json:"note,omitempty"`
+}
+
+// report is the JSON form of a run.
+type report struct {
+	Go     string    `json:"go"`
+	OS     string    `json:"os"`
+	Arch   string    `json:"arch"`
+	Cores  int       `json:"cores"`
+	Commit string    `json:"commit,omitempty"`
+	When   time.Time `json:"when"`
+	Keys   int       `json:"keys"`
+	Memory int64     `json:"memory"`
+	Rounds int       `json:"rounds"`
+	Goals  []goal    `json:"goals"`
+}
+
+func main() {
+	var c config
+	flag.IntVar(&c.keys, "keys", 10_000_000, "number of keys")
+	memory := flag.Int("memory", 256, "memory budget in MiB")
+	flag.IntVar(&c.events, "events", 1_000_000, "events in a round")
+	flag.IntVar(&c.rounds, "rounds", 3, "how often each side of a comparison runs")
+	flag.StringVar(&c.dir, "dir", "", "where to put the data; default: a temporary directory")
+	parts := flag.String("parts", "spill,hot,checkpoint", "the parts to run")
+	out := flag.String("json", "", "file to write the results to")
+	side := flag.String("side", "", "used by the program itself: the side to run, told what to do on standard input")
+	flag.Parse()
+	c.memory = int64(*memory) << 20
+	if *side != "" {
+		exit(serve(*side, c))
+	}
+	r, err := measureAll(c, *parts)
+	if err == nil {
+		err = print(r)
+	}
+	if err == nil && *out != "" {
+		err = write(r, *out)
+	}
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "state:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func write(r report, path string) error {
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(raw, '\n'), 0o644)
+}
+
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+func newReport(c config) report {
+	return report{
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
+		Commit: commit(), When: time.Now().UTC(), Keys: c.keys, Memory: c.memory, Rounds: c.rounds,
+	}
+}
+
+func print(r report) error {
+	fmt.Printf("%s %s/%s, %d cores, %d keys, budget %d MiB, %d rounds\n\n", r.Go, r.OS, r.Arch, r.Cores, r.Keys, r.Memory>>20, r.Rounds)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "what\tmeasured\tgoal\t\t")
+	for _, g := range r.Goals {
+		verdict := "met"
+		if !g.Met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "%s\t%.2f %s\t%s\t%s\t%s\n", g.Name, g.Value, g.Unit, g.Goal, verdict, g.Note)
+	}
+	return w.Flush()
+}
+
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return s[len(s)/2]
+}
