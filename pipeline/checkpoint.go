@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type checkpoints struct {
 	waiting     []waiter
 	notExported error  // why the last checkpoint did not become the savepoint it was to
 	export      string // what to call the final checkpoint as a savepoint
+	exported    bool   // it has become that
 	started     time.Time
 	metrics     checkpointFigures
 }
@@ -143,7 +145,9 @@ func (c *checkpoints) claim() error {
 		in.watermark.Store(in.restoredWatermark())
 	}
 	for _, t := range c.job.tasks {
-		t.valve.out = t.instances[0].watermark.Load()
+		// A task that had come to its end comes to it again, and has to say so:
+		// others may not have heard.
+		t.valve.out = min(t.instances[0].watermark.Load(), MaxWatermark-1)
 		t.lastCheckpoint = c.manifest.ID
 	}
 	var errs []error
@@ -445,6 +449,7 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 				return c.coord.StoreFailed(a.ID, err)
 			}
 			c.notExported = notExported
+			c.exported = a.Final && a.Savepoint != "" && notExported == nil
 			return c.coord.Stored(a.ID)
 		})
 	}()
@@ -478,10 +483,9 @@ func (c *checkpoints) committed(a checkpoint.Action) {
 		t.wake()
 	}
 	c.answer(a, c.notExported)
-	if c.notExported != nil && a.Savepoint == c.export { // StopWithSavepoint has promised it
-		c.job.fail(c.notExported)
+	if !a.Final { // else it is for StopWithSavepoint to tell
+		c.notExported = nil
 	}
-	c.notExported = nil
 	if err := c.store.Prune(); err != nil {
 		c.log.Warn("old checkpoints stay", "err", err)
 	}
@@ -655,12 +659,26 @@ func (p *Pipeline) request(ctx context.Context, name string) error {
 // stop reading, records in flight reach their sinks, no window fires. What the job
 // knows then is its last checkpoint, which is also kept as a savepoint under the
 // name. It returns when Run is about to.
+//
+// A name that can't be used is an error, and the job goes on. Any other error
+// comes from a job that ends without the savepoint: because it failed, or its
+// input had just ended by itself, or the savepoint could not be written, though
+// the last checkpoint was. Where the job had just ended well, it
+// matches [ErrNoCheckpoints].
 func (p *Pipeline) StopWithSavepoint(ctx context.Context, name string) error {
 	j := p.running()
 	if j == nil || j.checkpoints == nil {
 		return ErrNoCheckpoints
 	}
 	c := j.checkpoints
+	room, err := c.store.Savepoint(name, 1)
+	switch {
+	case err != nil && isClosed(c.stopped):
+		return ErrNoCheckpoints
+	case err != nil:
+		return err
+	}
+	room.Abandon() // it was to try the name
 	done := make(chan struct{})
 	c.post(func() []checkpoint.Action {
 		c.export = name
@@ -675,10 +693,22 @@ func (p *Pipeline) StopWithSavepoint(ctx context.Context, name string) error {
 	j.stop()
 	select {
 	case <-j.over:
-		return j.failure()
+		return cmp.Or(j.failure(), c.stoppedWith(name))
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// stoppedWith says why the job that is over did not leave a savepoint of that
+// name.
+func (c *checkpoints) stoppedWith(name string) error {
+	switch {
+	case c.exported && c.export == name:
+		return nil
+	case c.notExported != nil:
+		return c.notExported
+	}
+	return fmt.Errorf("savepoint %q: %w: it had come to its end", name, ErrNoCheckpoints)
 }
 
 // CheckpointStats returns the figures of the job's checkpoints. It is safe from

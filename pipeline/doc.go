@@ -75,6 +75,43 @@
 // same partitioning are chained: they hand batches on by direct calls in one
 // goroutine. [Pipeline.Graph] shows what was decided.
 //
+// # Checkpoints
+//
+// With [Checkpoints] a job writes down what it knows from time to time: the state
+// of its operators, their timers and watermarks, and how far each split was read,
+// all of one instant of the stream. Killed in whatever way, it goes on from there
+// when the same program is started with the same directory; nothing has to be
+// said or repaired. See the example of Checkpoints.
+//
+// What that means for results is for each sink to say. There are three kinds:
+//
+//   - A [Committer] shows every result exactly once: what it writes takes effect
+//     with the checkpoint, so results come as often as checkpoints do. The file
+//     sinks are of this kind.
+//   - One that writes under a key, so that writing twice is writing once, shows
+//     the right content, and for a moment after a restart an older one.
+//   - Any other writes again what it wrote since the last checkpoint: at least
+//     once. Functions and standard output are of this kind.
+//
+// A source takes part by a position with every batch; one that gives none can't
+// be used with checkpoints.
+//
+// Operators are known by their names, so a job may change between two starts:
+// operators come and go, parallelism is any up to [MaxParallelism], which itself
+// is fixed. State that the new job has no place for stops the start
+// ([ErrUnclaimedState], [AllowUnclaimed]). [Pipeline.Savepoint] keeps a checkpoint
+// under a name, to go back to or to start another job from ([StartFrom]), and
+// [Pipeline.StopWithSavepoint] ends the job with one.
+//
+// A checkpoint that fails, because the disk is full for example, is reported and
+// the job goes on; [ToleratedFailures] in a row are the limit. A checkpoint that is
+// damaged stops the start, with an error that names the file: an earlier one is
+// never taken instead, since sinks may have shown what came after it. The command
+// millrace lists, shows and verifies what is in a directory.
+//
+// State is kept on disk behind a cache of [StateMemory], so it may be larger than
+// memory; [StateInMemory] keeps all of it there.
+//
 // # Errors
 //
 // A record that cannot be decoded, and one that user code rejects by an error
@@ -87,4 +124,7 @@
 // A job whose sources are bounded ends by itself, all windows fired.
 // [Pipeline.Drain] ends any job that way. Cancelling the context of Run stops
 // it without firing windows, after records in flight have reached their sinks.
+// Each way ends with a last checkpoint, if the job takes any: after a stop, the
+// next start goes on with the windows that were open; after the end of the input
+// there is nothing left to do, and it ends at once.
 package pipeline

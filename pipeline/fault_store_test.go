@@ -17,9 +17,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/millrace/millrace/operators"
 	"github.com/millrace/millrace/pipeline"
 	"github.com/millrace/millrace/sinks/files"
 	"github.com/millrace/millrace/state"
+	"github.com/millrace/millrace/window"
 )
 
 // What the newest checkpoint needs is damaged: the job refuses to start, names
@@ -328,5 +330,81 @@ func TestRule14_ClockBack(t *testing.T) {
 	slices.Sort(want)
 	if got := l.sorted(); !slices.Equal(got, want) {
 		t.Errorf("%d alarms, want %d: %q", len(got), len(want), got[:min(3, len(got))])
+	}
+}
+
+// TestRule21_UnclaimedState renames an operator between two starts: what it
+// remembered would be lost.
+func TestRule21_UnclaimedState(t *testing.T) {
+	fs, l := vfs.NewMem(), newLedger()
+	killHalfway(t, l, checkpointsOn(fs))
+	renamed := func(more ...pipeline.CheckpointOption) error {
+		p := pipeline.New(pipeline.Name("faults"), pipeline.Logger(quiet), checkpointsOn(fs, more...))
+		n := pipeline.From(p, "numbers", gatedSource{numbersSource{3, 600, 0}, ungated()})
+		pipeline.To(n, "counts", ledgerSink[int]{newLedger()})
+		pipeline.To(n, "sessions out", ledgerSink[int]{newLedger()})
+		return p.Run(t.Context())
+	}
+	err := renamed()
+	if !errors.Is(err, pipeline.ErrUnclaimedState) {
+		t.Fatalf("got %v, want %v", err, pipeline.ErrUnclaimedState)
+	}
+	mustBeAbout(t, err, "chk-0000000002", `operator "dedupe"`, `operator "sessions"`)
+	// With leave it starts. What the sinks had prepared may not be known to their
+	// new ledgers.
+	if err := renamed(pipeline.AllowUnclaimed()); err != nil && !strings.Contains(err.Error(), "was never prepared") {
+		t.Error(err)
+	}
+}
+
+// TestRule15_LateBeforeAndAfter kills a job between the records that bring time
+// forward and those that are then late.
+func TestRule15_LateBeforeAndAfter(t *testing.T) {
+	job := func(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
+		p := pipeline.New(append([]pipeline.Option{pipeline.Name("late"), pipeline.Logger(quiet), pipeline.WatermarkInterval(time.Millisecond)}, opts...)...)
+		n := pipeline.From(p, "numbers", gatedSource{numbersSource{1, 40, 0}, g}, pipeline.Parallelism(1), pipeline.BoundedDisorder(func(n int) int64 {
+			if n < 20 {
+				return int64(10_000 + n)
+			}
+			return 5
+		}, 0))
+		counts := operators.Aggregate(pipeline.KeyBy(n, func(n int) int { return n % 5 }), "count", window.Tumbling(time.Second), operators.Count[int]())
+		pipeline.To(counts, "counts", ledgerSink[operators.Result[int, int64]]{l})
+		return p
+	}
+	straight := newLedger()
+	if err := job(straight, ungated(), pipeline.DefaultParallelism(2)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := straight.sorted()
+	if len(want) != 5 {
+		t.Fatalf("windows of late records: %q", want)
+	}
+	for _, parallelism := range []int{2, 3} {
+		fs, l, g := vfs.NewMem(), newLedger(), newGate(20)
+		j := begin(t, job(l, g, pipeline.DefaultParallelism(2), checkpointsOn(fs)), g)
+		if err := j.checkpoint(t); err != nil {
+			t.Fatal(err)
+		}
+		j.Kill()
+		if err := j.wait(t); !errors.Is(err, pipeline.ErrKilled) {
+			t.Fatal(err)
+		}
+		if err := job(l, ungated(), pipeline.DefaultParallelism(parallelism), checkpointsOn(fs)).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustBeResults(t, l, want)
+	}
+}
+
+// TestRule19_FinishedJobAgain runs a job once more that has come to its end.
+func TestRule19_FinishedJobAgain(t *testing.T) {
+	want := faultJobResults(t)
+	fs, l := vfs.NewMem(), newLedger()
+	for range 3 {
+		if err := faultJob(l, ungated(), checkpointsOn(fs)).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustBeResults(t, l, want)
 	}
 }

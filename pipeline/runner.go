@@ -138,7 +138,7 @@ func (r *base[K, Out]) snapshot(_ int64, s *subtaskSnapshot) (err error) {
 	if len(s.states) == 0 {
 		return nil
 	}
-	s.keyType = r.ctx.keyed.KeyType()
+	s.keyType, s.entries = r.ctx.keyed.KeyType(), int64(r.ctx.keyed.Len())
 	s.keyed, err = r.ctx.keyed.Snapshot()
 	return err
 }

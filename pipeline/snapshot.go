@@ -19,8 +19,6 @@ type taskSnapshot struct {
 	id    int64
 	ended bool // it stands for the task in every later checkpoint too
 	parts []*subtaskSnapshot
-
-	handed chan struct{} // closed when the coordinator has been told, if it is not the last
 }
 
 // subtaskSnapshot is what one subtask of one operator adds to a checkpoint.
@@ -29,6 +27,7 @@ type subtaskSnapshot struct {
 	watermark int64
 	keyType   string
 	states    []state.Info
+	entries   int64               // of keyed state, timers left out
 	keyed     *state.Snapshotting // nil: there is no keyed state
 	local     *localSnapshot      // keyed, once it is finished
 	splits    []checkpoint.Split
@@ -355,7 +354,7 @@ func (c *checkpoints) upload(p *checkpoint.Pending, part *subtaskSnapshot) (*che
 	if part.local == nil {
 		return nil, nil
 	}
-	snap := &checkpoint.Snapshot{Format: "pebble"}
+	snap := &checkpoint.Snapshot{Format: "pebble", Entries: part.entries}
 	for _, name := range part.local.Files {
 		f, err := c.bring(p, part, name)
 		if err != nil {

@@ -351,9 +351,15 @@ func (r *sourceRunner[T]) takeIn(b *SourceBatch[T]) {
 	for _, name := range b.added {
 		r.splitOf(name)
 	}
-	if !r.heard { // else splits that start with a time of before would wait for this subtask for ever
+	if len(b.added) > 0 && r.inst.restored != nil {
+		// The splits that came back may know of more time than was sent before the
+		// checkpoint, or, at another parallelism, than this subtask starts with. A
+		// record that is late by it has to find it sent (rule 15).
+		r.act(r.valve.due())
+	}
+	if !r.heard {
 		r.heard = true
-		r.publish()
+		r.publish() // else splits that start with a time of before would wait for this subtask for ever
 	}
 	if b.Split == "" && len(b.Values) > 0 {
 		r.inst.task.fail(r.inst.failure("", errors.New("the reader brought records without a split")))

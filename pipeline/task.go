@@ -37,7 +37,6 @@ type task struct {
 
 	index          int            // among the job's tasks, for the coordinator
 	taking         *taskSnapshot  // being taken
-	handed         chan struct{}  // of the last one that was taken; see checkpoints.taken
 	lastCheckpoint int64          // the highest number that came by
 	committed      int64          // up to which sinks were told to commit
 	uploads        sync.WaitGroup // of snapshots that are not its last

@@ -66,6 +66,18 @@ func (v *valve) restore(i int, watermark int64, idle bool) {
 	c.aligned = c.active && watermark >= v.out
 }
 
+// due returns what restored channels give the task to pass on, as input does:
+// what they had come to and not sent on, or that all were idle, which whoever is
+// behind the task no longer knows.
+func (v *valve) due() []signal {
+	v.actions = v.actions[:0]
+	if v.live > 0 && !v.anyActive() {
+		v.setIdle(true)
+	}
+	v.advance()
+	return v.actions
+}
+
 // remove takes a channel out, though the others go on. It returns what the
 // task has to pass on, as input does.
 func (v *valve) remove(i int) []signal {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -358,6 +359,11 @@ func (q *TimerQueue[K]) namespaceID(i uint32) uint32 {
 	return uint32(sectionOf("namespace", (*q.namespaces)[i]))
 }
 
+// errNamespace says that a timer is of a namespace that the operator does not
+// declare. The engine refuses a checkpoint with such, unless the user wants to
+// leave them behind; so they are passed over.
+var errNamespace = errors.New("timers of a namespace that is not declared")
+
 func (q *TimerQueue[K]) namespaceOf(id uint32) (uint32, error) {
 	if q.namespaces == nil {
 		return 0, nil
@@ -367,7 +373,7 @@ func (q *TimerQueue[K]) namespaceOf(id uint32) (uint32, error) {
 			return uint32(i), nil
 		}
 	}
-	return 0, fmt.Errorf("timers: there are some of a namespace that the operator does not declare (%#x)", id)
+	return 0, fmt.Errorf("%w: %#x", errNamespace, id)
 }
 
 func (q *TimerQueue[K]) decode(key []byte) (int64, TimerEntry[K], error) {
@@ -408,6 +414,9 @@ func (q *TimerQueue[K]) loadNext() bool {
 	}
 	q.err = scan(q.disk.db, from, after(q.section.append(nil, onDisk)), func(key, _ []byte) (bool, error) {
 		time, e, err := q.decode(key)
+		if errors.Is(err, errNamespace) {
+			return true, nil
+		}
 		if err != nil {
 			return false, err
 		}
@@ -623,6 +632,9 @@ func (q *TimerQueue[K]) restore(from *pebble.DB) error {
 	prefix := q.section.append(nil, onDisk)
 	return scan(from, prefix, after(prefix), func(key, _ []byte) (bool, error) {
 		time, e, err := q.decode(key)
+		if errors.Is(err, errNamespace) {
+			return true, nil
+		}
 		if err == nil && q.b.owned.Contains(KeyGroup(e.Hash, q.b.maxParallelism)) {
 			q.Set(e, time, true)
 		}

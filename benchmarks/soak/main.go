@@ -18,7 +18,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,7 +112,7 @@ type sample struct {
 	events   int64
 	entries  int64
 	timers   int64
-	heap     uint64 // live and not yet collected
+	heap     int64 // live after the last collection
 	resident int64
 	disk     int64 // checkpoints and working state
 }
@@ -140,7 +140,7 @@ func soak(length, every time.Duration, rate float64, memory int64) error {
 
 func watch(ctx context.Context, p *pipeline.Pipeline, dir string, every time.Duration) (all []sample) {
 	began := time.Now()
-	fmt.Println("| time | events | state entries | timers in memory | heap MiB | resident MiB | disk MiB |")
+	fmt.Println("| time | events | state entries | timers in memory | live heap MiB | resident MiB | disk MiB |")
 	fmt.Println("|---|---|---|---|---|---|---|")
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -166,9 +166,9 @@ func look(p *pipeline.Pipeline, dir string) (s sample) {
 			s.events += op.Out
 		}
 	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	s.heap, s.resident, s.disk = m.HeapAlloc, resident(), sizeOf(dir)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	s.heap, s.resident, s.disk = int64(live[0].Value.Uint64()), resident(), sizeOf(dir)
 	return s
 }
 
@@ -225,6 +225,7 @@ func flat(all []sample) error {
 		of   func(sample) int64
 	}{
 		{"state entries", func(s sample) int64 { return s.entries }},
+		{"live heap", func(s sample) int64 { return s.heap }},
 		{"resident memory", func(s sample) int64 { return s.resident }},
 		{"disk", func(s sample) int64 { return s.disk }},
 	} {

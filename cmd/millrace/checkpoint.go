@@ -268,7 +268,7 @@ func verifyCheckpoints(c *call) error {
 	if err != nil {
 		return err
 	}
-	shown := newProgress(c.stderr)
+	shown := newProgress(c.stderr, "verified")
 	problems, err := s.Verify(c.ctx, shown.update)
 	shown.stop()
 	if err != nil {

@@ -3,6 +3,7 @@
 //	millrace checkpoint list DIR           the checkpoints and savepoints there are
 //	millrace checkpoint show DIR [NAME]    what one of them holds
 //	millrace checkpoint verify DIR         whether all of them are whole
+//	millrace state dump DIR [NAME]         the state of its operators: keys, sizes, values
 //
 // DIR is a job's checkpoint directory, or that of one savepoint. Nothing is
 // changed, and the job may run meanwhile. Exit codes are 0 for all is well, 1
@@ -49,6 +50,7 @@ var commands = []command{
 	{"checkpoint list", "DIR", "the checkpoints and savepoints there are", listCheckpoints},
 	{"checkpoint show", "DIR [NAME]", "what one of them holds, the newest by default", showCheckpoint},
 	{"checkpoint verify", "DIR", "whether all of them are whole", verifyCheckpoints},
+	{"state dump", "DIR [NAME]", "the state of its operators: keys, sizes, values", dumpState},
 }
 
 // call is a command being run.

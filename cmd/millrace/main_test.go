@@ -23,7 +23,7 @@ import (
 // TestCommands runs command lines on a store. DIR stands for its directory;
 // what differs from run to run is replaced.
 func TestCommands(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/store", func(t *testing.T, path string) {
 		root := t.TempDir()
 		dir := filepath.Join(root, "store")
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -176,7 +176,7 @@ func TestVerifyInterrupted(t *testing.T) {
 func TestProgressLine(t *testing.T) {
 	var out strings.Builder
 	now := time.Unix(1000, 0)
-	p := &progress{w: &out, now: func() time.Time { return now }, terminal: true, started: now, shown: now}
+	p := &progress{w: &out, verb: "verified", now: func() time.Time { return now }, terminal: true, started: now, shown: now}
 	p.update(1<<20, 100<<20)
 	now = now.Add(2 * time.Second)
 	p.update(20<<20, 100<<20)

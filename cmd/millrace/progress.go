@@ -14,6 +14,7 @@ const progressInterval = 200 * time.Millisecond
 // it is silent: what is not rewritten is only in the way.
 type progress struct {
 	w           io.Writer
+	verb        string // what was done to what has been read
 	now         func() time.Time
 	terminal    bool
 	started     time.Time
@@ -22,8 +23,8 @@ type progress struct {
 	done, total int64
 }
 
-func newProgress(w io.Writer) *progress {
-	p := &progress{w: w, now: time.Now, terminal: isTerminal(w)}
+func newProgress(w io.Writer, verb string) *progress {
+	p := &progress{w: w, verb: verb, now: time.Now, terminal: isTerminal(w)}
 	p.started = p.now()
 	p.shown = p.started
 	return p
@@ -49,7 +50,7 @@ func (p *progress) update(done, total int64) {
 		return
 	}
 	p.shown, p.written = now, true
-	line := fmt.Sprintf("verified %s of %s", bytesText(done), bytesText(total))
+	line := fmt.Sprintf("%s %s of %s", p.verb, bytesText(done), bytesText(total))
 	if rate := float64(done) / now.Sub(p.started).Seconds(); total > 0 && rate > 0 {
 		left := time.Duration(float64(total-done) / rate * float64(time.Second))
 		line += fmt.Sprintf(", %d %%, %s/s, %v left", 100*done/total, bytesText(int64(rate)), left.Round(time.Second))

@@ -213,6 +213,10 @@ func (s *Store) loadNamed(id int64) (*Manifest, error) {
 	return m, err
 }
 
+// Path returns where a file of a checkpoint is, for who only reads it. It is not
+// verified.
+func (s *Store) Path(f File, m *Manifest) string { return s.local(m.base, f.Path) }
+
 // Fetch puts a file of a checkpoint at a local path, which has to be free, and
 // verifies it. An immutable file is linked where possible, so that it must not
 // be written to. What is not as the manifest says is an [ErrDamaged], and the
