@@ -34,6 +34,15 @@ integration: ## Tests against real services (none needed yet)
 	@echo "No external service is needed yet: sources and sinks so far are files, memory and generators."
 	go test $(TEST_FLAGS) -tags integration -race ./...
 
+.PHONY: crashtest
+crashtest: ## Web analytics on 2 million events, killed 50 times: some minutes
+	go run ./examples/webanalytics/crashtest -events 2000000 -kills 50
+
+# A seed after which the graphs are others than those of every test run.
+.PHONY: nightly
+nightly: ## Random graphs survive 2,000 kills: some minutes
+	go test -timeout 30m -run TestKilledGraphs -v ./internal/reference -graph.kills 2000 -graph.kills.seed 10000
+
 .PHONY: lint
 lint: $(GOLANGCI) ## Linters, import directions and formatting
 	$(GOLANGCI) run ./...
@@ -45,6 +54,10 @@ $(GOLANGCI):
 .PHONY: bench
 bench: ## The engine beside hand-written code, goals met or missed
 	go run ./benchmarks/engine
+
+.PHONY: bench-state
+bench-state: ## State larger than memory, and what checkpoints cost, goals met or missed
+	go run ./benchmarks/state
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz

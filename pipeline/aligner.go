@@ -8,12 +8,17 @@ package pipeline
 //
 //	          first barrier of n              last barrier of n
 //	idle ────────────────────────▶ aligning n ────────────────▶ take n, idle
-//	 ▲                               │    ▲
-//	 └──────── cancel n ─────────────┘    └─ first barrier of a later m:
-//	                                         n is given up, aligning m
+//	                                    ▲
+//	                                    └─ first barrier of a later m:
+//	                                       n is given up, aligning m
 //
 // An input that has ended has nothing behind its end, and is not waited for. A
 // barrier of a checkpoint that was taken or given up is ignored.
+//
+// Nobody tells a task that the coordinator gave a checkpoint up. Its barrier is on
+// its way from every source all the same, or a later one is, or the end: sources
+// inject whatever they find asked for last, and tasks pass on what they do not
+// take. So no input stays blocked for longer than the slowest barrier takes.
 type aligner struct {
 	inputs  []alignment
 	id      int64 // of the checkpoint being aligned; 0 is none
@@ -48,13 +53,6 @@ func (a *aligner) end(i int) int64 {
 		return 0
 	}
 	return a.taken()
-}
-
-// cancel gives a checkpoint up.
-func (a *aligner) cancel(id int64) {
-	if a.id == id && id != 0 {
-		a.settle(id)
-	}
 }
 
 // taken returns the checkpoint being aligned if every input is there. When the

@@ -322,6 +322,8 @@ func (c *checkpoints) taken(s *taskSnapshot, err error) {
 	if !s.ended {
 		s.task.uploads.Add(1)
 	}
+	before, done := s.task.finishing, make(chan struct{})
+	s.task.finishing = done
 	go func() {
 		defer c.uploads.Done()
 		ctx := c.ctx
@@ -330,9 +332,13 @@ func (c *checkpoints) taken(s *taskSnapshot, err error) {
 			cancel()
 			ctx = ended
 		}
+		if before != nil { // a snapshot that is unchanged is that of the one before
+			<-before
+		}
 		if ferr := c.finishAll(ctx, s); err == nil {
 			err = ferr
 		}
+		close(done)
 		if s.ended {
 			s.task.uploads.Wait()
 		}

@@ -236,7 +236,6 @@ func TestRule19_DrainFiresAll(t *testing.T) {
 // remembering is an operator with state and timers.
 type remembering struct {
 	stateName, namespace string
-	version              uint32
 	options              []state.Option
 	n                    *state.Value[string, int]
 	timers               *pipeline.Timers[string]
@@ -337,9 +336,9 @@ func TestRule21_WhatNobodyClaimsIsRefused(t *testing.T) {
 		mention []string
 		always  bool // AllowUnclaimed makes no difference
 	}{
-		"operator renamed": {func(s *shape) { s.operator = "other" }, []string{`"remember"`}, false},
-		"source renamed":   {func(s *shape) { s.source = "other" }, []string{`"events"`}, false},
-		"state renamed":    {func(s *shape) { s.stateName = "m" }, []string{`"remember"`, `"n"`}, false},
+		"operator renamed":       {func(s *shape) { s.operator = "other" }, []string{`"remember"`}, false},
+		"source renamed":         {func(s *shape) { s.source = "other" }, []string{`"events"`}, false},
+		"state renamed":          {func(s *shape) { s.stateName = "m" }, []string{`"remember"`, `"n"`}, false},
 		"timers renamed":         {func(s *shape) { s.namespace = "finish" }, []string{`"remember"`, `"end"`}, false},
 		"other max parallelism":  {func(s *shape) { s.maxParallelism = 64 }, []string{"128", "64"}, true},
 		"sink with nothing left": {func(s *shape) { s.sink = "other" }, nil, false},

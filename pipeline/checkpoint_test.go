@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -93,8 +94,11 @@ func (s numbersSource) Open(_ context.Context, env *pipeline.SourceEnv) (pipelin
 		if env.Mine(i) {
 			r.mine = append(r.mine, i)
 			if p, ok := env.Positions[fmt.Sprint("split", i)]; ok {
-				fmt.Sscan(string(p), &r.pos)
-				r.at[i] = r.pos
+				at, err := strconv.Atoi(string(p))
+				if err != nil {
+					return nil, err
+				}
+				r.at[i] = at
 			}
 		}
 	}
@@ -105,7 +109,6 @@ type numbersReader struct {
 	numbersSource
 	mine []int
 	at   map[int]int
-	pos  int
 	next int
 	told bool
 }

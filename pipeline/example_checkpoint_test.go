@@ -24,7 +24,7 @@ func ExampleCheckpoints() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 
 	job := func(accident func(p *pipeline.Pipeline, customer string)) error {
 		p := pipeline.New(pipeline.Name("orders"), pipeline.DefaultParallelism(1),

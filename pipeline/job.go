@@ -53,7 +53,7 @@ type job struct {
 	over        chan struct{} // closed when every task has ended and all is closed
 }
 
-// newJob builds the tasks, opens every operator, and starts.
+// newJob builds the tasks and opens every operator.
 func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	j := &job{
 		cfg: &p.cfg, aborted: make(chan struct{}), draining: make(chan struct{}),
@@ -75,6 +75,11 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	}
 	j.left.Store(int64(len(j.tasks)))
 	j.commits = j.checkpoints != nil || slices.ContainsFunc(j.instances, func(in *instance) bool { return in.commits })
+	return j, nil
+}
+
+// start lets the tasks run.
+func (j *job) start() {
 	if j.checkpoints != nil {
 		j.checkpoints.start()
 	}
@@ -82,7 +87,6 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 		j.running.Add(1)
 		go j.runTask(t)
 	}
-	return j, nil
 }
 
 // openStorage opens what the job's state is kept in, and its checkpoints.

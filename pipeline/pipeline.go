@@ -208,8 +208,9 @@ func (p *Pipeline) start(ctx context.Context) (*job, error) {
 		return nil, err
 	}
 	p.mu.Lock()
-	p.job = j
+	p.job = j // before the first record, from which Drain may be called
 	p.mu.Unlock()
+	j.start()
 	return j, nil
 }
 

@@ -39,6 +39,7 @@ type task struct {
 	taking         *taskSnapshot  // being taken
 	lastCheckpoint int64          // the highest number that came by
 	committed      int64          // up to which sinks were told to commit
+	finishing      chan struct{}  // closed when the files of the latest snapshot are made
 	uploads        sync.WaitGroup // of snapshots that are not its last
 	barrier        atomic.Int64   // the checkpoint whose barrier a source is to inject
 	complete       atomic.Int64   // the last checkpoint that is complete

@@ -365,13 +365,18 @@ func TestRule22_CodecAllowsFieldsToComeAndGo(t *testing.T) {
 	}
 }
 
+//nolint:unused // what can't be reached can't be kept
 type hidden struct{ id string }
 type nested struct{ Path []hiddenIn }
+
+//nolint:unused // as above: an embedded type whose name is not exported
 type hiddenIn struct{ hidden }
 type embedsTime struct {
 	time.Time
 	N int
 }
+
+//nolint:unused // never decoded
 type halfway struct{ n int }
 
 func (halfway) MarshalBinary() ([]byte, error) { return nil, nil }

@@ -464,17 +464,17 @@ func (w *world) changeGroup(s *subtask, k int) {
 		return
 	}
 	a := s.parts.Upsert()
-	if w.model.parts[g] == nil {
-		w.model.parts[g] = map[uint64]string{}
+	if w.parts[g] == nil {
+		w.parts[g] = map[uint64]string{}
 	}
 	if w.newest++; w.rng.IntN(3) > 0 {
 		a.put(w.newest, fmt.Sprint("page ", w.step))
-		w.model.parts[g][w.newest] = fmt.Sprint("page ", w.step)
+		w.parts[g][w.newest] = fmt.Sprint("page ", w.step)
 		return
 	}
-	for id := range w.model.parts[g] {
+	for id := range w.parts[g] {
 		a.drop(id)
-		delete(w.model.parts[g], id)
+		delete(w.parts[g], id)
 		break
 	}
 }
@@ -668,8 +668,8 @@ func (w *world) compareGroups() {
 	for _, s := range w.subtasks {
 		s.groups.Each(func(g int, n *int64) { groups[g] = *n })
 		s.parts.Each(func(g int, a *album) {
-			if !maps.Equal(a.pages, w.model.parts[g]) {
-				w.fatalf("parts of group %d are %v, want %v", g, a.pages, w.model.parts[g])
+			if !maps.Equal(a.pages, w.parts[g]) {
+				w.fatalf("parts of group %d are %v, want %v", g, a.pages, w.parts[g])
 			}
 		})
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Snapshot is a backend's state at one moment, as files in a directory.
@@ -93,6 +92,7 @@ func (b *Backend[K]) flush() error {
 // Finish writes the snapshot to dir, which must not exist. It may be called from
 // any goroutine, and must be called, with a context that has ended if nothing
 // is to be written: until it has returned, the backend can't write to its disk.
+// The files are not synced, which is for whoever keeps them.
 func (s *Snapshotting) Finish(ctx context.Context, dir string) (*Snapshot, error) {
 	if err := s.write(ctx, dir); err != nil {
 		return nil, err
@@ -132,21 +132,10 @@ func (s *Snapshotting) write(ctx context.Context, dir string) error {
 	if err == nil {
 		err = s.writeTable(fs.PathJoin(dir, TableFile))
 	}
-	if err == nil {
-		err = errors.Join(syncDir(fs, dir), syncDir(fs, fs.PathDir(dir)))
-	}
 	if err != nil {
 		return errors.Join(err, fs.RemoveAll(dir))
 	}
 	return nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // TableFile is the name of the only file of a snapshot of a backend without a
@@ -167,7 +156,7 @@ func (s *Snapshotting) writeTable(path string) error {
 			break
 		}
 	}
-	if cerr := w.Close(); err == nil { // which syncs
+	if cerr := w.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {

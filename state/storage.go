@@ -56,6 +56,7 @@ func NewStorage(cfg StorageConfig) (*Storage, error) {
 	if s.fs == nil {
 		s.fs = vfs.Default
 	}
+	s.fs = unsynced{s.fs}
 	if s.budget == 0 {
 		s.budget = DefaultMemory
 	}

@@ -146,10 +146,7 @@ func hotKeys(c config, n int) (goal, error) {
 	}
 	defer func() { _ = o.close() }()
 	counts := map[string]int64{}
-	var events []string
-	for _, k := range newKeys("uniform", n, 6).batch(2_000_000 / batchSize * batchSize) {
-		events = append(events, k)
-	}
+	events := slices.Clone(newKeys("uniform", n, 6).batch(2_000_000 / batchSize * batchSize))
 	values := state.NewValue[int64](o.backend, "hot")
 	var ratios, our, their []float64
 	for round := range 2*c.rounds + 1 {

@@ -69,7 +69,7 @@ func main() {
 	flag.IntVar(&c.events, "events", 1_000_000, "events in a round")
 	flag.IntVar(&c.rounds, "rounds", 3, "how often each side of a comparison runs")
 	flag.StringVar(&c.dir, "dir", "", "where to put the data; default: a temporary directory")
-	parts := flag.String("parts", "spill,hot,checkpoint", "the parts to run")
+	parts := flag.String("parts", "spill,hot,checkpoint,throughput", "the parts to run")
 	out := flag.String("json", "", "file to write the results to")
 	side := flag.String("side", "", "used by the program itself: the side to run, told what to do on standard input")
 	flag.Parse()

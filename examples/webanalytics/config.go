@@ -39,9 +39,14 @@ type config struct {
 	funnels      []Funnel
 	countries    *maxminddb.Reader
 
+	recovery
+
 	graph   graphFormat
 	demo    bool
 	demoFor time.Duration
+
+	generate string
+	traffic  int64
 
 	times span // the plausible event times
 }
@@ -55,6 +60,7 @@ const usage = `Usage:
 
   webanalytics -input 'FILE|GLOB' -format events|accesslog|tsv -output DIR [flags]
   webanalytics -demo [flags]
+  webanalytics -generate FILE [-events N]
 
 Counts page views, visitors, sessions and the ways visitors take, in event time.
 
@@ -89,9 +95,12 @@ func parseFlags(args []string, help io.Writer) (*config, error) {
 	f.IntVar(&precision, "hll-precision", 18, "`bits` of the uv estimate, 4 to 18: its error is 1.04/√2^bits, that is 0.2 %\nat 18, 0.4 % at 16 and 0.8 % at 14, and next to none for small windows")
 	f.StringVar(&funnel, "funnel", "", "`file` that describes funnels, see README.md")
 	f.StringVar(&geoip, "geoip", "", "MaxMind country or city `file`, for the dimension country")
+	cfg.recoveryFlags(f)
 	f.Var(&cfg.graph, "graph", "print the graph, as text, or with =mermaid or =json, and exit")
 	f.BoolVar(&cfg.demo, "demo", false, "read generated traffic instead, for some 20 s")
 	f.DurationVar(&cfg.demoFor, "demo-for", 20*time.Second, "wall time of the demo")
+	f.StringVar(&cfg.generate, "generate", "", "write traffic like the demo's to a `file`, as events, and exit")
+	f.Int64Var(&cfg.traffic, "events", 2_000_000, "how many events -generate writes")
 
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -117,6 +126,12 @@ func (c *config) check(rest []string, given map[string]bool, precision int) erro
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("unexpected argument %q (quote a pattern, so that the shell leaves it alone)", rest[0])
+	case c.generate != "" && (c.demo || given["input"] || given["output"]):
+		return errors.New("-generate goes with -events alone")
+	case c.generate != "" && c.traffic < 1:
+		return fmt.Errorf("-events: %d is less than 1", c.traffic)
+	case c.generate != "":
+		return nil
 	case c.demo && given["input"]:
 		return errors.New("-demo and -input exclude each other")
 	case !c.demo && c.graph == "" && c.input == "":
@@ -138,6 +153,7 @@ func (c *config) check(rest []string, given map[string]bool, precision int) erro
 	}{
 		{"parallelism", c.parallelism, maxParallelism}, {"batch-size", c.batchSize, 1_000_000},
 		{"max-path", c.maxPath, 1_000_000}, {"top-pages", c.topPages, 1_000_000},
+		{"state-memory", c.stateMemory, 1_000_000},
 	} {
 		switch {
 		case n.n < 1:
@@ -152,7 +168,7 @@ func (c *config) check(rest []string, given map[string]bool, precision int) erro
 	}{
 		{"out-of-orderness", c.outOfOrderness, 0}, {"allowed-lateness", c.allowedLateness, 0},
 		{"dedupe-horizon", c.dedupeHorizon, time.Millisecond}, {"session-gap", c.sessionGap, time.Millisecond},
-		{"demo-for", c.demoFor, time.Millisecond},
+		{"demo-for", c.demoFor, time.Millisecond}, {"checkpoint-interval", c.interval, time.Millisecond},
 	} {
 		switch {
 		case d.d < d.least:
@@ -161,7 +177,7 @@ func (c *config) check(rest []string, given map[string]bool, precision int) erro
 			return fmt.Errorf("-%s: %v is not a whole number of milliseconds", d.name, d.d)
 		}
 	}
-	return nil
+	return c.recovery.check(c, given)
 }
 
 // load reads what flags name.
@@ -291,30 +307,6 @@ func openInput(path string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	return os.Open(path)
-}
-
-// prepareOutput makes the folder, and sees to the results of earlier runs.
-// Those that this run would not write are removed with the others: a folder
-// holds the results of one run.
-func (c *config) prepareOutput() error {
-	if err := os.MkdirAll(c.output, 0o777); err != nil {
-		return err
-	}
-	var there []string
-	for _, name := range resultFiles {
-		if _, err := os.Lstat(filepath.Join(c.output, name)); err == nil {
-			there = append(there, name)
-		}
-	}
-	if len(there) > 0 && !c.overwrite {
-		return fmt.Errorf("%s has %s already (-overwrite replaces it)", c.output, strings.Join(there, ", "))
-	}
-	for _, name := range there {
-		if err := os.Remove(filepath.Join(c.output, name)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // graphFormat is the flag -graph, which may stand alone.

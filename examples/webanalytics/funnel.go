@@ -180,10 +180,11 @@ func tries(funnels []Funnel) operators.Aggregation[Hit, []firsts[match], []int] 
 	}
 }
 
-// progress is how far a user got in a funnel, in a session or a window.
+// progress is how far a user got in a funnel, in a session or a window. It is
+// state, and so its fields have names that an encoding can see.
 type progress struct {
-	key   progressKey
-	steps int
+	Key   progressKey
+	Steps int
 }
 
 type progressKey struct {
@@ -194,11 +195,11 @@ type progressKey struct {
 // funnelKey is what funnels are counted by.
 type funnelKey struct{ TrackingID, Funnel string }
 
-func (p progress) user() progressKey { return p.key }
-func (p progress) funnel() funnelKey { return funnelKey{p.key.TrackingID, p.key.Funnel} }
+func (p progress) user() progressKey { return p.Key }
+func (p progress) funnel() funnelKey { return funnelKey{p.Key.TrackingID, p.Key.Funnel} }
 
 func (p progress) further(o progress) progress {
-	if o.steps > p.steps {
+	if o.Steps > p.Steps {
 		return o
 	}
 	return p
@@ -221,7 +222,7 @@ func reachCounts() operators.Aggregation[progress, [maxSteps]int64, [maxSteps]in
 	type counts = [maxSteps]int64
 	return operators.Aggregation[progress, counts, counts]{
 		Add: func(acc *counts, p progress) {
-			for i := range p.steps {
+			for i := range p.Steps {
 				acc[i]++
 			}
 		},

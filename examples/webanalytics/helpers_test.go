@@ -49,6 +49,9 @@ func readOutput(t *testing.T, dir string) output {
 		t.Fatal(err)
 	}
 	for _, f := range files {
+		if f.Name() == ownerFile {
+			continue
+		}
 		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if err != nil {
 			t.Fatal(err)

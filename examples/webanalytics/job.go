@@ -16,7 +16,8 @@ type job struct {
 	*pipeline.Pipeline
 	cfg *config
 
-	// The totals are there when the job has come to its end.
+	// The totals are there when the job has come to its end in this process. They
+	// are for the terminal alone, and no checkpoint keeps them.
 	traffic  *memory.Sink[operators.Result[string, Traffic]]
 	sessions *memory.Sink[operators.Result[string, SessionCounts]]
 }
@@ -26,11 +27,11 @@ var duplicateEvents = pipeline.NewTag[Event]("duplicates")
 
 // newJob is the whole graph, from events to result files.
 func newJob(cfg *config) *job {
-	p := pipeline.New(
+	p := pipeline.New(append(cfg.recoveryOptions(),
 		pipeline.Name("webanalytics"),
 		pipeline.DefaultParallelism(cfg.parallelism),
 		pipeline.BatchSize(cfg.batchSize),
-	)
+	)...)
 
 	// Events, each once, and each in time.
 	punctual := pipeline.Process(cfg.events(p), latenessName, newLateness(cfg.allowedLateness))
@@ -101,9 +102,9 @@ var resultFiles = []string{
 }
 
 // write ends a stream in a result file. A single subtask writes it, so that it
-// is a single file; the sink has the file's name. Files of earlier runs are
-// gone by now: one that is there is being written by another run, and stops
-// this one.
+// is a single file; the sink has the file's name. Files of other runs are gone
+// by now: one that is there and that no checkpoint knows is being written by
+// another run, and stops this one.
 func write[T any](cfg *config, name string, lines pipeline.Stream[T]) {
 	sink := sinkfiles.JSON[T](filepath.Join(cfg.output, name))
 	pipeline.To(lines, name, sink, pipeline.Parallelism(1))

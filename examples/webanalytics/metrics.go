@@ -228,8 +228,8 @@ func metricsOf(r SeriesResult, emit func(Metric)) {
 // ranking is one list of top pages: those of one site in one breakdown, for
 // windows of one length.
 type ranking struct {
-	trackingID, breakdown string
-	length                int64
+	TrackingID, Breakdown string
+	Length                int64
 }
 
 func rankingOf(r SeriesResult) ranking {

@@ -71,6 +71,13 @@ func TestUsage(t *testing.T) {
 		{"-input IN -output OUT -funnel /nowhere.json", "-funnel: open /nowhere.json"},
 		{"-input IN -output OUT -funnel " + noJSON, "-funnel: " + noJSON},
 		{"-input IN -output OUT -funnel " + oddFunnel, "step 1 matches everything"},
+		{"-input IN -output OUT -checkpoint-interval 1s", "-checkpoint-interval needs -checkpoints"},
+		{"-input IN -output OUT -start-from x", "-start-from needs -checkpoints"},
+		{"-input IN -output OUT -checkpoints OUT -state-memory 0", "-state-memory: 0 is less than 1"},
+		{"-input IN -output OUT -checkpoints OUT -checkpoint-interval 0s", "-checkpoint-interval: 0s is less than 1ms"},
+		{"-demo -checkpoints OUT", "-checkpoints needs -output"},
+		{"-generate OUT -input IN", "-generate goes with -events alone"},
+		{"-generate OUT -events 0", "-events: 0 is less than 1"},
 		{"-demo -input IN", "-demo and -input exclude each other"},
 		{"-graph=circle", "must be text, mermaid or json"},
 	} {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/operators"
+	"github.com/millrace/millrace/pipeline"
 )
 
 // maxSites is how many sites the summary shows.
@@ -20,6 +21,12 @@ func (j *job) summarize(w io.Writer, elapsed time.Duration) {
 	f := figuresOf(j.Stats())
 	sites := j.sites()
 	printSites(w, sites)
+	if j.cfg.goesOn && len(sites) == 0 && f.watermark == pipeline.MaxWatermark {
+		fmt.Fprint(w, "An earlier start had come to the end, and had the totals of all sites.\n\n")
+	}
+	if j.cfg.goesOn {
+		fmt.Fprint(w, "Since this start, which went on from a checkpoint:\n\n")
+	}
 	t := newTable(w)
 	t.row("records", f.records)
 	t.row("late", f.refused)
@@ -54,11 +61,15 @@ type site struct {
 }
 
 // sites returns the totals, the busiest site first; none when the job did not
-// come to its end.
+// come to its end. Nor when it goes on from so near its end that an earlier
+// start had one of the totals already: no result comes twice.
 func (j *job) sites() []site {
 	sessions := map[string]SessionCounts{}
 	for _, r := range j.sessions.Values() {
 		sessions[r.Key] = r.Value
+	}
+	if j.cfg.goesOn && len(sessions) == 0 {
+		return nil
 	}
 	var all []site
 	for _, r := range j.traffic.Values() {

@@ -32,7 +32,26 @@ func count(ctx context.Context, patterns []string, w io.Writer) error {
 	if len(patterns) == 0 {
 		return errors.New("no file given")
 	}
-	p := pipeline.New()
+	p, counts := job(patterns)
+	out := memory.Collect(counts, "out")
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	results := out.Values()
+	slices.SortFunc(results, func(a, b wordCount) int {
+		return cmp.Or(cmp.Compare(b.Value, a.Value), cmp.Compare(a.Key, b.Key))
+	})
+	for _, r := range results {
+		fmt.Fprintf(w, "%7d %s\n", r.Value, r.Key)
+	}
+	return nil
+}
+
+type wordCount = operators.Result[string, int64]
+
+// job is the graph, up to the counts.
+func job(patterns []string, opts ...pipeline.Option) (*pipeline.Pipeline, pipeline.Stream[wordCount]) {
+	p := pipeline.New(opts...)
 	var inputs []pipeline.Stream[string]
 	for i, pattern := range patterns {
 		inputs = append(inputs, pipeline.From(p, fmt.Sprintf("lines %d", i+1), files.Lines(pattern)))
@@ -43,17 +62,5 @@ func count(ctx context.Context, patterns []string, w io.Writer) error {
 		}
 	})
 	byWord := pipeline.KeyBy(words, func(word string) string { return word })
-	counts := operators.Aggregate(byWord, "count", window.Global(), operators.Count[string]())
-	out := memory.Collect(counts, "out")
-	if err := p.Run(ctx); err != nil {
-		return err
-	}
-	results := out.Values()
-	slices.SortFunc(results, func(a, b operators.Result[string, int64]) int {
-		return cmp.Or(cmp.Compare(b.Value, a.Value), cmp.Compare(a.Key, b.Key))
-	})
-	for _, r := range results {
-		fmt.Fprintf(w, "%7d %s\n", r.Value, r.Key)
-	}
-	return nil
+	return p, operators.Aggregate(byWord, "count", window.Global(), operators.Count[string]())
 }

@@ -22,6 +22,12 @@
 // watermarks, and must come to the same results and the same late records all
 // the same.
 //
+// Graphs of both families also run with checkpoints: undisturbed; killed at
+// random moments, of which some lose what was not synced, and started again, at
+// other parallelisms; stopped with a savepoint and started from it. What was
+// committed must be the same. -graph.kills says how many kills there are to be,
+// and -graph.kills.seed which graphs.
+//
 // A failure prints its seed, and
 //
 //	go test ./internal/reference -graph.seed=123 -graph.family=late

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/operators"
 	"github.com/millrace/millrace/pipeline"
+	"github.com/millrace/millrace/pipeline/pipelinetest"
 	"github.com/millrace/millrace/sources/memory"
 	"github.com/millrace/millrace/state"
 	"github.com/millrace/millrace/window"
@@ -23,14 +25,19 @@ type builder struct {
 	p       *pipeline.Pipeline
 	streams map[stream]pipeline.Stream[rec]
 	results map[*node]*collector
+	world   *pipelinetest.World
 }
 
-func build(p *plan) *builder {
+// build builds a plan whose results are collected, or, in a world that outlives
+// the job, go to ledgers there.
+func build(p *plan, world *pipelinetest.World, opts ...pipeline.Option) *builder {
 	b := &builder{
-		plan: p, streams: map[stream]pipeline.Stream[rec]{}, results: map[*node]*collector{},
-		p: pipeline.New(pipeline.BatchSize(p.batch), pipeline.ChannelCapacity(p.capacity), pipeline.Linger(p.linger),
+		plan: p, streams: map[stream]pipeline.Stream[rec]{}, results: map[*node]*collector{}, world: world,
+		p: pipeline.New(append([]pipeline.Option{
+			pipeline.BatchSize(p.batch), pipeline.ChannelCapacity(p.capacity), pipeline.Linger(p.linger),
 			pipeline.WatermarkInterval(p.interval), pipeline.MaxParallelism(p.maxParallelism),
-			pipeline.Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))),
+			pipeline.Logger(slog.New(slog.NewTextHandler(io.Discard, nil))),
+		}, opts...)...),
 	}
 	for _, n := range p.nodes {
 		b.node(n)
@@ -55,7 +62,7 @@ func (b *builder) node(n *node) {
 			out = b.memory(n)
 			break
 		}
-		out = pipeline.From(b.p, n.name(), source{b.plan, n}, strategy, par)
+		out = pipeline.From(b.p, n.name(), watched(b, source{b.plan, n}), strategy, par)
 	case opMap:
 		out = operators.Map(in[0], n.name(), n.mapped, par)
 	case opDeal:
@@ -81,6 +88,10 @@ func (b *builder) node(n *node) {
 		out = pipeline.Process(in[0], n.name(), func() *divider { return &divider{n: n} }, par)
 		b.streams[stream{n.id, true}] = pipeline.SideOutput(out, sideTag)
 	case opSink:
+		if b.world != nil {
+			pipeline.To(in[0], n.name(), pipelinetest.NewLedger[rec](b.world, n.name()), par)
+			return
+		}
 		c := &collector{}
 		b.results[n] = c
 		pipeline.To(in[0], n.name(), c, par)
@@ -92,6 +103,14 @@ func (b *builder) node(n *node) {
 	b.streams[stream{n.id, false}] = out
 }
 
+// watched lets the world know of records that are read, where there is one.
+func watched[T any](b *builder, src pipeline.Source[T]) pipeline.Source[T] {
+	if b.world == nil {
+		return src
+	}
+	return pipelinetest.Watched(b.world, src)
+}
+
 // memory reads the splits with the source of package memory, which reads
 // event times from values.
 func (b *builder) memory(n *node) pipeline.Stream[rec] {
@@ -99,7 +118,7 @@ func (b *builder) memory(n *node) pipeline.Stream[rec] {
 	if b.drift > 0 {
 		strategy = strategy.MaxDrift(b.drift)
 	}
-	all := pipeline.From(b.p, n.name(), memory.From(n.splits...), strategy, pipeline.Parallelism(n.par))
+	all := pipeline.From(b.p, n.name(), watched(b, memory.From(n.splits...)), strategy, pipeline.Parallelism(n.par))
 	return operators.Map(all, n.name()+" records", func(t timed) rec { return t.rec }, pipeline.Parallelism(n.par))
 }
 
@@ -444,15 +463,23 @@ type source struct {
 func (s source) Open(_ context.Context, env *pipeline.SourceEnv) (pipeline.Reader[rec], error) {
 	r := &reader{
 		rand: rand.New(rand.NewPCG(s.n.salt, uint64(env.Subtask))), batch: env.BatchSize,
-		left: map[string][]timed{}, paused: map[string]bool{}, changed: make(chan struct{}, 1),
+		left: map[string][]timed{}, length: map[string]int{}, paused: map[string]bool{}, changed: make(chan struct{}, 1),
 		// With a drift bound, a split that has ended must say so: others wait for it.
 		finish: s.n.finish || s.plan.drift > 0,
 	}
 	for i, records := range s.n.splits {
 		if env.Mine(i) {
 			name := fmt.Sprint(i)
+			if at, ok := env.Positions[name]; ok {
+				done, err := strconv.Atoi(string(at))
+				if err != nil {
+					return nil, err
+				}
+				records = records[done:]
+			}
 			r.names = append(r.names, name)
 			r.left[name] = records
+			r.length[name] = len(s.n.splits[i])
 		}
 	}
 	return r, nil
@@ -463,6 +490,7 @@ type reader struct {
 	batch     int
 	names     []string // of the splits that are not at their end
 	left      map[string][]timed
+	length    map[string]int // of the splits
 	finish    bool
 	announced bool
 
@@ -509,6 +537,7 @@ func (r *reader) Read(ctx context.Context, b *pipeline.SourceBatch[rec]) error {
 		b.Times = append(b.Times, t.Time)
 	}
 	r.left[name] = all[n:]
+	b.Position = strconv.AppendInt(nil, int64(r.length[name]-len(r.left[name])), 10)
 	if n < len(all) {
 		return nil
 	}

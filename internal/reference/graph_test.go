@@ -77,7 +77,7 @@ func check(t *testing.T, seed uint64, late, verbose bool) {
 	if verbose {
 		t.Logf("\n%v", p)
 	}
-	b := build(p)
+	b := build(p, nil)
 	if err := run(b); err != nil {
 		t.Errorf("%s\nrun: %v\n%v", rerun(p), err, p)
 		return

@@ -37,6 +37,14 @@
 // records and watermarks in order, which is how a test shows that a window
 // fired before its watermark went on.
 //
+// # Crashes
+//
+// [Survive] runs a job undisturbed and again and again with kills at random
+// moments, some of which lose what was not synced, and compares what was
+// committed. In a [World] a test says itself when the job is killed or stopped.
+// What runs is the real job, checkpoints and all, against a file system in
+// memory; its sinks are a [Ledger] each, its sources [Watched].
+//
 // # Conformance
 //
 // Whoever writes a source or a sink runs [TestSource] or [TestSink] on it: they

@@ -44,6 +44,7 @@ type World struct {
 	t       testing.TB
 	logs    pipeline.Option
 	options []pipeline.Option
+	links   sync.RWMutex // see linking; taken after mu
 
 	mu        sync.Mutex
 	rand      *rand.Rand     // guarded by mu, as is all below
@@ -223,7 +224,7 @@ func (r *execution) await(ctx context.Context, t testing.TB) error {
 
 func (w *World) jobOptions() []pipeline.Option {
 	checkpoints := []pipeline.CheckpointOption{
-		pipeline.CheckpointFiles(errorfs.Wrap(w.fs, errorfs.InjectorFunc(w.file))),
+		pipeline.CheckpointFiles(errorfs.Wrap(linking{w.fs, &w.links}, errorfs.InjectorFunc(w.file))),
 		pipeline.CheckpointInterval(2 * time.Millisecond), pipeline.ToleratedFailures(0),
 	}
 	if w.savepoint != "" {
@@ -285,6 +286,19 @@ func (w *World) met(at Moment, n int) bool {
 	return !r.dead
 }
 
+// linking keeps links and clones of the file system apart: while it links, it
+// takes a lock twice that a clone takes in between, and neither goes on.
+type linking struct {
+	vfs.FS
+	links *sync.RWMutex
+}
+
+func (l linking) Link(from, to string) error {
+	l.links.RLock()
+	defer l.links.RUnlock()
+	return l.FS.Link(from, to)
+}
+
 func (w *World) end(r *execution) {
 	if name := r.ending.savepoint; name != "" {
 		go r.stop(name)
@@ -295,7 +309,9 @@ func (w *World) end(r *execution) {
 	if w.power {
 		cfg.UnsyncedDataPercent = []int{0, 0, 50, 90}[w.rand.IntN(4)]
 	}
+	w.links.Lock()
 	w.fs = w.fs.CrashClone(cfg)
+	w.links.Unlock()
 	w.kills[r.ending.at]++
 	if r.counts[AtRead] == 0 && w.starts > 1 {
 		w.restores++
