@@ -140,6 +140,9 @@ func (c *checkpoints) claim() error {
 	}
 	claimed := map[string]bool{}
 	for _, in := range c.job.instances {
+		if in.node.kind == kindUnion {
+			continue // it has no state, and no name that a user could not take
+		}
 		claimed[in.node.name] = true
 		in.restored = c.manifest.Operator(in.node.name)
 		in.watermark.Store(in.restoredWatermark())
@@ -555,6 +558,9 @@ func (c *checkpoints) describe(all []*collected) *checkpoint.Manifest {
 	for _, s := range all {
 		for i, part := range s.parts {
 			n := part.inst.node
+			if n.kind == kindUnion {
+				continue
+			}
 			op := ops[n]
 			if op == nil {
 				op = &checkpoint.Operator{

@@ -214,3 +214,28 @@ func TestKilledAndRestored(t *testing.T) {
 		})
 	}
 }
+
+// TestSinkNamedDeadLetters: the stream of dead letters is no operator of the
+// user's, and takes no name from him.
+func TestSinkNamedDeadLetters(t *testing.T) {
+	fs, l := vfs.NewMem(), newLedger()
+	for range 2 { // the second starts from what the first has left
+		p := pipeline.New(pipeline.Checkpoints("/job", pipeline.CheckpointFiles(fs)))
+		n := pipeline.From(p, "numbers", numbersSource{2, 50, 0})
+		odd := operators.TryMap(n, "odd", func(n int) (int, error) {
+			if n%2 == 0 {
+				return 0, errors.New("even")
+			}
+			return n, nil
+		})
+		pipeline.To(odd, "out", ledgerSink[int]{l})
+		letters := operators.Map(pipeline.DeadLetters(p), "letters", func(d pipeline.DeadLetter) string { return d.Record })
+		pipeline.To(letters, "dead letters", ledgerSink[string]{l})
+		if err := p.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.sorted(); len(got) != 100 {
+			t.Fatalf("%d records, want 100", len(got))
+		}
+	}
+}
