@@ -1,0 +1,87 @@
+// Package kafka is a source of Apache Kafka's topics.
+//
+//	hits := pipeline.From(p, "hits", kafka.JSON[Hit](kafka.Config{
+//		Brokers: []string{"localhost:9092"},
+//		Topics:  []string{"hits"},
+//	}), pipeline.BoundedDisorder(Hit.Time, 10*time.Second).IdleAfter(time.Minute))
+//
+// [JSON] decodes values, [JSONRecords] has their keys, headers and coordinates
+// besides, [Raw] leaves them as they are, and with [Decode] a program brings a
+// decoder of its own. Event times are the timestamps of the records, unless the
+// watermark strategy takes them from the decoded value.
+//
+// # Splits
+//
+// Every partition is a split, named topic/partition, with a watermark generator
+// of its own. The subtasks divide the partitions among themselves by a rule that
+// depends on topic, partition and parallelism only: there is no consumer group,
+// and no rebalancing. A source with more subtasks than partitions has some that
+// read nothing.
+//
+// Partitions that are added while the job runs are read from their beginning by
+// the subtask that the rule says, at the latest after Config.Refresh. So are new
+// topics that Config.Pattern matches. The same goes for those that were added
+// while the job was down.
+//
+// A partition that is quiet holds back the watermark, like any split: use
+// IdleAfter. With MaxDrift, partitions that are ahead are not fetched until the
+// others have caught up; give it to a job that reads an old topic from its
+// beginning.
+//
+// # Offsets
+//
+// The job's checkpoints hold the offsets, nothing else does: a position is the
+// offset to be read next, and with it come the leader epoch and the topic's id,
+// by which it is noticed that the log was cut or that the topic is another one of
+// the same name. Config.Start is for partitions without a position. Without
+// checkpoints, every start is a first one. Nothing is committed to a consumer
+// group yet, so a monitor of groups does not see the job; the metric lag does.
+//
+// An offset that the brokers do not have any more, or never had, stops the job
+// with an error that names both. Kafka's own clients go on elsewhere, which is a
+// silent loss; Config.Reset allows it.
+//
+// # Transactions
+//
+// Only records of committed transactions are read, in the order of their
+// offsets, and a transaction that is open holds up what is behind it.
+// Config.ReadUncommitted turns that off.
+//
+// # Bounded reading
+//
+// With Config.Bounded the source ends where the partitions ended when the job
+// started. That is the last stable offset: what is in or behind a transaction
+// that was open then is left out. Markers of transactions have offsets, too, so
+// numbers of records and differences of offsets are not the same.
+//
+// # Bad input
+//
+// A record whose decoder returns an error or panics is rejected: it goes to the
+// job's dead-letter output with the partition as Split, its Offset, its timestamp
+// as Time and its value as Raw. Reading goes on with the next one. Key and
+// headers are not part of a dead letter.
+//
+// # Memory
+//
+// A subtask holds what it took from the client, at most a fetch for every broker
+// it reads from, and the client fetches as much ahead, on the wire, and stops
+// then. A fetch has at most Config.FetchBytes, which compression multiplies.
+//
+// Records lie in the memory they were fetched into. Decoders read them there,
+// without a copy, and what [JSON], [JSONRecords] and [Raw] return has no part of
+// it: state that keeps a record does not keep a fetch. A decoder given to
+// [Decode] must see to that itself.
+//
+// # When brokers are away
+//
+// At the start, brokers that don't answer or refuse, and topics that are missing,
+// are errors. Later the source waits for brokers, for ever, and logs it every 30
+// seconds; what it has read is safe. A topic that is deleted, or deleted and made
+// again, stops the job.
+//
+// # Metrics
+//
+// Counters: records, bytes_read (keys and values, decompressed), skipped
+// ([ErrSkip]). Gauges: partitions (read by this subtask), lag (records between
+// what was read and the end of the log when it was last fetched).
+package kafka
