@@ -36,6 +36,8 @@ type config struct {
 	events int
 	rounds int
 	dir    string
+
+	patterns string
 }
 
 // goal is one thing measured and what it should be.
@@ -68,6 +70,7 @@ func main() {
 	memory := flag.Int("memory", 256, "memory budget in MiB")
 	flag.IntVar(&c.events, "events", 1_000_000, "events in a round")
 	flag.IntVar(&c.rounds, "rounds", 3, "how often each side of a comparison runs")
+	flag.StringVar(&c.patterns, "patterns", "uniform,zipf", "the patterns of access of the first part")
 	flag.StringVar(&c.dir, "dir", "", "where to put the data; default: a temporary directory")
 	parts := flag.String("parts", "spill,hot,checkpoint,throughput", "the parts to run")
 	out := flag.String("json", "", "file to write the results to")

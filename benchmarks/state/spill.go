@@ -155,7 +155,7 @@ func spill(c config) (goals []goal, err error) {
 	}
 	least := map[string]float64{"zipf": 5, "uniform": 1.5}
 	peak := int64(0)
-	for _, pattern := range []string{"uniform", "zipf"} {
+	for _, pattern := range strings.Split(c.patterns, ",") {
 		g, last, err := compare(ours, direct, pattern, c)
 		if err != nil {
 			return nil, err
