@@ -151,7 +151,6 @@ func (c *checkpoints) claim() error {
 		// A task that had come to its end comes to it again, and has to say so:
 		// others may not have heard.
 		t.valve.out = min(t.instances[0].watermark.Load(), MaxWatermark-1)
-		t.lastCheckpoint = c.manifest.ID
 	}
 	var errs []error
 	for i := range c.manifest.Operators {

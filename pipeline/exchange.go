@@ -52,7 +52,7 @@ func newQueue[K comparable, T any](cfg *config) *queue[K, T] {
 		full:  make(chan message[K, T], cfg.channelCapacity),
 		free:  make(chan *Batch[K, T], cfg.channelCapacity+2),
 		size:  cfg.batchSize,
-		clear: hasPointers(reflect.TypeFor[T]()) || hasPointers(reflect.TypeFor[K]()),
+		clear: state.HasPointers(reflect.TypeFor[T]()) || state.HasPointers(reflect.TypeFor[K]()),
 	}
 }
 
@@ -380,25 +380,4 @@ func (s *hashSender[K, T]) group(hash uint64) uint64 {
 		return hash & s.mask
 	}
 	return hash % uint64(len(s.owner))
-}
-
-// hasPointers says whether values of a type keep other memory alive.
-func hasPointers(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
-		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
-		return false
-	case reflect.Array:
-		return t.Len() > 0 && hasPointers(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if hasPointers(t.Field(i).Type) {
-				return true
-			}
-		}
-		return false
-	default:
-		return true
-	}
 }

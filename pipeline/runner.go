@@ -21,8 +21,9 @@ type base[K comparable, Out any] struct {
 	timers      TimerHandler[K, Out]
 	onWatermark WatermarkHandler[K, Out]
 	closer      Closer
-	entries     *Gauge // of state; nil: none is declared
-	set         *Gauge // timers
+	states      []state.Info // as a manifest tells them, once the operator is open
+	entries     *Gauge       // of state; nil: none is declared
+	set         *Gauge       // timers
 }
 
 // errNoKey refuses state where every record would share it, and where it could
@@ -80,11 +81,11 @@ func (r *base[K, Out]) open(ctx context.Context) error {
 	if err == nil && len(r.ctx.timers.namespaces) > 0 && r.timers == nil {
 		err = errors.New("it declares timers but has no OnTimer")
 	}
-	declared := r.declared()
+	r.states = r.declared()
 	if err == nil {
-		err = r.inst.claimState(declared)
+		err = r.inst.claimState(r.states)
 	}
-	if len(declared) > 0 {
+	if len(r.states) > 0 {
 		r.entries, r.set = r.inst.metrics.Gauge("state_entries"), r.inst.metrics.Gauge("timers")
 	}
 	if err != nil { // the engine closes only what opened without error
@@ -131,13 +132,10 @@ func (r *base[K, Out]) control(s signal) {
 
 // snapshot is what the operator adds to a checkpoint.
 func (r *base[K, Out]) snapshot(_ int64, s *subtaskSnapshot) (err error) {
-	if !r.keyed || r.inst.task.job.checkpoints == nil {
+	if !r.keyed || r.inst.task.job.checkpoints == nil || len(r.states) == 0 {
 		return nil
 	}
-	s.states = r.declared()
-	if len(s.states) == 0 {
-		return nil
-	}
+	s.states = r.states
 	s.keyType, s.entries = r.ctx.keyed.KeyType(), int64(r.ctx.keyed.Len())
 	s.keyed, err = r.ctx.keyed.Snapshot()
 	return err

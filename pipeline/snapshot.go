@@ -128,8 +128,7 @@ func (t *task) finish() error {
 	return t.err
 }
 
-// attachment is what connects a backend with the job's storage, without the
-// type of its keys.
+// attachable is a backend without the type of its keys, as attach needs it.
 type attachable interface {
 	Attach(s *state.Storage, name string, from []state.Restored) error
 	Owned() state.Range

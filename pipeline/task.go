@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/checkpoint"
+	"github.com/millrace/millrace/state"
 )
 
 // task runs one subtask of a chain on a goroutine of its own, which is the
@@ -370,7 +371,7 @@ type outlet[T any] struct {
 func newOutlet[T any](t *task, down []any) *outlet[T] {
 	return &outlet[T]{
 		next: fanOut[T](down), size: t.job.cfg.batchSize, task: t,
-		clear: hasPointers(reflect.TypeFor[T]()),
+		clear: state.HasPointers(reflect.TypeFor[T]()),
 	}
 }
 

@@ -524,11 +524,19 @@ func (b *backing[K, V]) loadCount(group int) (int, error) {
 	return int(n), errors.Join(err, closer.Close())
 }
 
-// take puts one entry of the disk into memory.
-func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
+func (b *backing[K, V]) decodeKey(key []byte) (K, error) {
 	k, err := b.keys.decode(key)
 	if err != nil {
-		return fmt.Errorf("state %q: key %x: %w", b.name, key, err)
+		err = fmt.Errorf("state %q: key %x: %w", b.name, key, err)
+	}
+	return k, err
+}
+
+// take puts one entry of the disk into memory.
+func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
+	k, err := b.decodeKey(key)
+	if err != nil {
+		return err
 	}
 	var v V
 	if err := b.decode(val, &v); err != nil {
@@ -542,9 +550,9 @@ func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
 
 // restore takes one entry of a snapshot into a table without a disk.
 func (b *backing[K, V]) restore(key, val []byte) error {
-	k, err := b.keys.decode(key)
+	k, err := b.decodeKey(key)
 	if err != nil {
-		return fmt.Errorf("state %q: key %x: %w", b.name, key, err)
+		return err
 	}
 	p, _ := b.t.upsert(k, b.hash(k))
 	return b.decode(val, p)
@@ -578,7 +586,7 @@ func (b *backing[K, V]) eachElsewhere(f func(key K, val *V) bool) error {
 			continue
 		}
 		err := b.disk.scan(b.section.append(nil, gi+int(b.t.first)), func(enc, data []byte) (bool, error) {
-			key, err := b.keys.decode(enc[prefixLen:])
+			key, err := b.decodeKey(enc[prefixLen:])
 			if err != nil || g.find(key, b.hash(key)) >= 0 {
 				return err == nil, err
 			}

@@ -11,7 +11,7 @@ import (
 // at another parallelism. Its values are always in memory.
 type Group[K comparable, V any] struct {
 	b       *Backend[K]
-	name    string
+	about   Info
 	opts    []Option
 	schema  schema[V]
 	section section
@@ -45,7 +45,9 @@ type Parts interface {
 // NewGroup declares a value for each key group; see [NewValue] for the name and
 // encoding. A value that implements [Parts] needs no encoding.
 func NewGroup[V any, K comparable](b *Backend[K], name string, opts ...Option) *Group[K, V] {
-	g := &Group[K, V]{b: b, name: name, opts: opts, vals: make([]*V, b.owned.Len()), dirty: make([]bool, b.owned.Len()), sizes: map[groupPart]int{}}
+	g := &Group[K, V]{b: b, opts: opts, vals: make([]*V, b.owned.Len()), dirty: make([]bool, b.owned.Len()), sizes: map[groupPart]int{}}
+	o := settled(opts)
+	g.about = o.info(name, kindGroup, reflect.TypeFor[V]())
 	g.section = sectionOf(kindGroup, name)
 	b.declare(g)
 	return g
@@ -91,10 +93,7 @@ func (g *Group[K, V]) Each(f func(group int, val *V)) {
 	}
 }
 
-func (g *Group[K, V]) info() Info {
-	return Info{g.name, kindGroup, reflect.TypeFor[V]().String(), settled(g.opts).version, settled(g.opts).shape}
-}
-
+func (g *Group[K, V]) info() Info             { return g.about }
 func (g *Group[K, V]) len() int               { return g.Len() }
 func (g *Group[K, V]) prefetch([]K, []uint64) {}
 func (g *Group[K, V]) memory() int64          { return g.bytes }
@@ -114,7 +113,7 @@ func (g *Group[K, V]) attach(b *Backend[K]) error {
 	if _, parted := any(new(V)).(Parts); !parted {
 		s, err := schemaOf[V](g.opts)
 		if err != nil {
-			return fmt.Errorf("state %q: %w", g.name, err)
+			return fmt.Errorf("state %q: %w", g.about.Name, err)
 		}
 		g.schema = s
 	}
@@ -129,14 +128,14 @@ func (g *Group[K, V]) restore(group int, key, val []byte) error {
 	parts, parted := any(*p).(Parts)
 	if !parted {
 		g.sized(group, 0, len(val))
-		return g.schema.decode(g.name, val, *p)
+		return g.schema.decode(g.about.Name, val, *p)
 	}
 	if len(key) != 8 {
-		return fmt.Errorf("state %q: part %x of group %d has no number", g.name, key, group)
+		return fmt.Errorf("state %q: part %x of group %d has no number", g.about.Name, key, group)
 	}
 	g.sized(group, binary.BigEndian.Uint64(key), len(val))
 	if err := parts.Restore(binary.BigEndian.Uint64(key), val); err != nil {
-		return fmt.Errorf("state %q: part %d of group %d: %w", g.name, binary.BigEndian.Uint64(key), group, err)
+		return fmt.Errorf("state %q: part %d of group %d: %w", g.about.Name, binary.BigEndian.Uint64(key), group, err)
 	}
 	return nil
 }
@@ -147,7 +146,7 @@ func (g *Group[K, V]) flush(w *writes) error {
 			continue
 		}
 		if err := g.flushGroup(g.b.owned.First+i, p, w); err != nil {
-			return fmt.Errorf("state %q: group %d: %w", g.name, g.b.owned.First+i, err)
+			return fmt.Errorf("state %q: group %d: %w", g.about.Name, g.b.owned.First+i, err)
 		}
 		g.dirty[i] = false
 	}

@@ -96,10 +96,16 @@ func settled(opts []Option) options {
 	return o
 }
 
+// info describes a state with these options. It is asked for with every
+// watermark, so a state does it once.
+func (o *options) info(name, kind string, typ reflect.Type) Info {
+	return Info{name, kind, typ.String(), o.version, o.shape}
+}
+
 // schemaOf settles the options of a state of type V.
 func schemaOf[V any](opts []Option) (schema[V], error) {
 	o := settled(opts)
-	s := schema[V]{version: o.version, pointers: hasPointers(reflect.TypeFor[V]())}
+	s := schema[V]{version: o.version, pointers: HasPointers(reflect.TypeFor[V]())}
 	errs := o.errs
 	switch c := o.codec.(type) {
 	case nil:
@@ -132,18 +138,19 @@ func schemaOf[V any](opts []Option) (schema[V], error) {
 	return s, errors.Join(errs...)
 }
 
-// hasPointers says whether values of a type refer to memory outside themselves.
-func hasPointers(t reflect.Type) bool {
+// HasPointers says whether values of a type refer to memory outside themselves:
+// what such a value refers to has to be counted, and a spare one cleared.
+func HasPointers(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
 		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
 		return false
 	case reflect.Array:
-		return t.Len() > 0 && hasPointers(t.Elem())
+		return t.Len() > 0 && HasPointers(t.Elem())
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if hasPointers(t.Field(i).Type) {
+			if HasPointers(t.Field(i).Type) {
 				return true
 			}
 		}

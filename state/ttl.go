@@ -21,15 +21,10 @@ const lifetimeSteps = 64
 
 func newLifetimes[K comparable, V any](v *Value[K, V], ttl int64, clock Clock) *lifetimes[K, V] {
 	l := &lifetimes[K, V]{v: v, clock: clock, ttl: ttl, step: max(ttl/lifetimeSteps, 1)}
-	l.until = NewValue[int64](v.b, v.name+" expiry")
-	l.queue = NewTimerQueue(v.b, v.name+" expiry", nil)
+	l.until = NewValue[int64](v.b, v.about.Name+" expiry")
+	l.queue = NewTimerQueue(v.b, v.about.Name+" expiry", nil)
 	v.b.mortal = append(v.b.mortal, l)
 	return l
-}
-
-func lifetimeOf(opts []Option) (ttl int64, clock Clock) {
-	o := settled(opts)
-	return o.ttl.Milliseconds(), o.clock
 }
 
 // renew counts the TTL from now on.

@@ -7,12 +7,12 @@ import (
 
 // Value is one value of type V for each key.
 type Value[K comparable, V any] struct {
-	b    *Backend[K]
-	t    *table[K, V]
-	name string
-	opts []Option
-	life *lifetimes[K, V] // nil: values live until they are cleared
-	back *backing[K, V]   // nil: state ends with the process
+	b     *Backend[K]
+	t     *table[K, V]
+	about Info
+	opts  []Option
+	life  *lifetimes[K, V] // nil: values live until they are cleared
+	back  *backing[K, V]   // nil: state ends with the process
 }
 
 // NewValue declares a value under a name that is unique within the operator
@@ -21,9 +21,11 @@ type Value[K comparable, V any] struct {
 // Where the job takes checkpoints, or keeps more state than memory holds,
 // values are encoded, by [CodecFor] their type unless [Encoding] gives another.
 func NewValue[V any, K comparable](b *Backend[K], name string, opts ...Option) *Value[K, V] {
-	v := &Value[K, V]{b: b, t: newTable[K, V](b.maxParallelism, b.owned), name: name, opts: opts}
-	if ttl, clock := lifetimeOf(opts); ttl > 0 {
-		v.life = newLifetimes(v, ttl, clock)
+	v := &Value[K, V]{b: b, t: newTable[K, V](b.maxParallelism, b.owned), opts: opts}
+	o := settled(opts)
+	v.about = o.info(name, kindValue, reflect.TypeFor[V]())
+	if ttl := o.ttl.Milliseconds(); ttl > 0 {
+		v.life = newLifetimes(v, ttl, o.clock)
 	}
 	b.declare(v)
 	return v
@@ -105,9 +107,7 @@ func (v *Value[K, V]) Each(f func(key K, val *V) bool) {
 	}
 }
 
-func (v *Value[K, V]) info() Info {
-	return Info{v.name, kindValue, reflect.TypeFor[V]().String(), settled(v.opts).version, settled(v.opts).shape}
-}
+func (v *Value[K, V]) info() Info { return v.about }
 
 func (v *Value[K, V]) len() int { return v.Len() }
 
@@ -118,10 +118,10 @@ func (v *Value[K, V]) prefetch(keys []K, hashes []uint64) { v.t.prefetch(keys, h
 func (v *Value[K, V]) attach(b *Backend[K]) error {
 	s, err := schemaOf[V](v.opts)
 	if err != nil {
-		return fmt.Errorf("state %q: %w", v.name, err)
+		return fmt.Errorf("state %q: %w", v.about.Name, err)
 	}
 	v.back = &backing[K, V]{
-		t: v.t, name: v.name, disk: b.disk, section: sectionOf(kindValue, v.name), counts: sectionOf(countOf, v.name),
+		t: v.t, name: v.about.Name, disk: b.disk, section: sectionOf(kindValue, v.about.Name), counts: sectionOf(countOf, v.about.Name),
 		keys: b.keys, hash: b.hasher, schema: s,
 	}
 	if b.disk == nil {
