@@ -10,16 +10,15 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/millrace/millrace/benchmarks/internal/results"
 )
 
 // comparison is one goal: ours against theirs, in nanoseconds per record.
@@ -39,12 +38,7 @@ type comparison struct {
 
 // report is the JSON form of a run.
 type report struct {
-	Go          string       `json:"go"`
-	OS          string       `json:"os"`
-	Arch        string       `json:"arch"`
-	Cores       int          `json:"cores"`
-	Commit      string       `json:"commit,omitempty"`
-	When        time.Time    `json:"when"`
+	results.Machine
 	Rounds      int          `json:"rounds"`
 	Comparisons []comparison `json:"comparisons"`
 }
@@ -57,10 +51,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "engine: -rounds must be at least 1, and there are no arguments")
 		os.Exit(2)
 	}
-	r := report{
-		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
-		Commit: commit(), When: time.Now().UTC(), Rounds: *rounds,
-	}
+	r := report{Machine: results.Here(), Rounds: *rounds}
 	for _, b := range benches() {
 		fmt.Fprintf(os.Stderr, "%s …\n", b.name)
 		r.Comparisons = append(r.Comparisons, b.compare(*rounds))
@@ -69,27 +60,10 @@ func main() {
 	if *out == "" {
 		return
 	}
-	raw, err := json.MarshalIndent(r, "", "  ")
-	if err == nil {
-		err = os.WriteFile(*out, append(raw, '\n'), 0o644)
-	}
-	if err != nil {
+	if err := results.Write(*out, r); err != nil {
 		fmt.Fprintln(os.Stderr, "engine: write results:", err)
 		os.Exit(1)
 	}
-}
-
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return ""
 }
 
 func print(r report) {
@@ -130,16 +104,11 @@ func (b bench) compare(rounds int) comparison {
 		ours, theirs, ratios = append(ours, o), append(theirs, t), append(ratios, o/t)
 	}
 	c := comparison{
-		Name: b.name, Goal: b.goal, Ours: quantile(ours, 0.5), Theirs: quantile(theirs, 0.5),
-		Ratio: quantile(ratios, 0.5), Low: quantile(ratios, 0.25), High: quantile(ratios, 0.75),
+		Name: b.name, Goal: b.goal, Ours: results.Quantile(ours, 0.5), Theirs: results.Quantile(theirs, 0.5),
+		Ratio: results.Quantile(ratios, 0.5), Low: results.Quantile(ratios, 0.25), High: results.Quantile(ratios, 0.75),
 	}
 	c.Met = b.met(c.Ours, c.Theirs, c.Ratio)
 	return c
-}
-
-func quantile(values []float64, q float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	return s[int(q*float64(len(s)-1)+0.5)]
 }
 
 // measure returns the processor time of f in nanoseconds.

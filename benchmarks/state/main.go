@@ -18,15 +18,12 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"slices"
 	"text/tabwriter"
-	"time"
+
+	"github.com/millrace/millrace/benchmarks/internal/results"
 )
 
 // config is the size of a run.
@@ -52,16 +49,11 @@ type goal struct {
 
 // report is the JSON form of a run.
 type report struct {
-	Go     string    `json:"go"`
-	OS     string    `json:"os"`
-	Arch   string    `json:"arch"`
-	Cores  int       `json:"cores"`
-	Commit string    `json:"commit,omitempty"`
-	When   time.Time `json:"when"`
-	Keys   int       `json:"keys"`
-	Memory int64     `json:"memory"`
-	Rounds int       `json:"rounds"`
-	Goals  []goal    `json:"goals"`
+	results.Machine
+	Keys   int    `json:"keys"`
+	Memory int64  `json:"memory"`
+	Rounds int    `json:"rounds"`
+	Goals  []goal `json:"goals"`
 }
 
 func main() {
@@ -85,7 +77,7 @@ func main() {
 		err = print(r)
 	}
 	if err == nil && *out != "" {
-		err = write(r, *out)
+		err = results.Write(*out, r)
 	}
 	exit(err)
 }
@@ -98,32 +90,8 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func write(r report, path string) error {
-	raw, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(raw, '\n'), 0o644)
-}
-
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return ""
-}
-
 func newReport(c config) report {
-	return report{
-		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
-		Commit: commit(), When: time.Now().UTC(), Keys: c.keys, Memory: c.memory, Rounds: c.rounds,
-	}
+	return report{Machine: results.Here(), Keys: c.keys, Memory: c.memory, Rounds: c.rounds}
 }
 
 func print(r report) error {
@@ -141,6 +109,5 @@ func print(r report) error {
 }
 
 func median(values []float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	return s[len(s)/2]
+	return results.Quantile(values, 0.5)
 }

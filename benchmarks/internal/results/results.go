@@ -1,0 +1,59 @@
+// Package results is what the benchmark programs have in common: where they ran,
+// the middle of what they measured, and the file they leave.
+package results
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+)
+
+// Machine says where, when and of which commit results are. It is to be embedded
+// in a report.
+type Machine struct {
+	Go     string    `json:"go"`
+	OS     string    `json:"os"`
+	Arch   string    `json:"arch"`
+	Cores  int       `json:"cores"`
+	Commit string    `json:"commit,omitempty"`
+	When   time.Time `json:"when"`
+}
+
+// Here returns this machine, now.
+func Here() Machine {
+	return Machine{
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(),
+		Commit: commit(), When: time.Now().UTC(),
+	}
+}
+
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+// Quantile returns the value of that rank, from 0 to 1: 0.5 is the median.
+func Quantile(values []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	return s[int(q*float64(len(s)-1)+0.5)]
+}
+
+// Write writes a report to a file, as JSON.
+func Write(path string, report any) error {
+	raw, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(raw, '\n'), 0o644)
+}
