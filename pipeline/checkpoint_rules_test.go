@@ -25,7 +25,7 @@ import (
 // passing is a job without state: what is read is what is committed.
 func passing(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
 	p := pipeline.New(append([]pipeline.Option{pipeline.Name("passing"), pipeline.DefaultParallelism(1), pipeline.Logger(quiet)}, opts...)...)
-	n := pipeline.From(p, "numbers", gatedSource{numbersSource{1, 100, 0}, g})
+	n := gatedNumbers(p, "numbers", numbersSource{1, 100, 0}, g)
 	pipeline.To(n, "out", ledgerSink[int]{l})
 	return p
 }
@@ -122,7 +122,7 @@ func TestRule19_EndedTaskEndsAgain(t *testing.T) {
 	build := func(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
 		p := pipeline.New(append([]pipeline.Option{pipeline.Name("ends"), pipeline.Logger(quiet), pipeline.DefaultParallelism(1)}, opts...)...)
 		byNumber := pipeline.Monotonic(func(n int) int64 { return int64(n) })
-		long := pipeline.From(p, "long", gatedSource{numbersSource{1, 100, 0}, g}, byNumber)
+		long := gatedNumbers(p, "long", numbersSource{1, 100, 0}, g, byNumber)
 		short := pipeline.From(p, "short", numbersSource{1, 40, 0}, byNumber)
 		apart := operators.Map(pipeline.Rebalance(short), "apart", func(n int) int { return n }, pipeline.Parallelism(2))
 		all := pipeline.KeyBy(pipeline.Union(long, apart), func(n int) int { return n % 3 })
@@ -482,7 +482,7 @@ func TestRule18_SinksThatFail(t *testing.T) {
 			t.Run(name+"/"+when, func(t *testing.T) {
 				g := newGate(20)
 				p := pipeline.New(pipeline.Name("faulty"), pipeline.DefaultParallelism(2), pipeline.Logger(quiet), checkpointsOn(vfs.NewMem()))
-				pipeline.To(pipeline.From(p, "numbers", gatedSource{numbersSource{2, 100, 0}, g}), "out", sink)
+				pipeline.To(gatedNumbers(p, "numbers", numbersSource{2, 100, 0}, g), "out", sink)
 				job := begin(t, p, g)
 				if when == "during" {
 					_ = job.checkpoint(t) // which may or may not be complete

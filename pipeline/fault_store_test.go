@@ -180,7 +180,7 @@ func TestFaultDirectoryWithoutRights(t *testing.T) {
 func fileJob(dir string, g *gate) *pipeline.Pipeline {
 	p := pipeline.New(pipeline.Name("files"), pipeline.DefaultParallelism(1), pipeline.Logger(quiet), pipeline.WatermarkInterval(time.Millisecond),
 		pipeline.Checkpoints(filepath.Join(dir, "job"), pipeline.CheckpointInterval(0)))
-	n := pipeline.From(p, "numbers", gatedSource{numbersSource{3, 600, 0}, g},
+	n := gatedNumbers(p, "numbers", numbersSource{3, 600, 0}, g,
 		pipeline.BoundedDisorder(func(n int) int64 { return int64(n) * 10 }, 100*time.Millisecond))
 	pipeline.To(n, "out", files.JSON[int](filepath.Join(dir, "out")))
 	return p
@@ -282,7 +282,7 @@ func TestRule14_ClockBack(t *testing.T) {
 	fs, l := vfs.NewMem(), newLedger()
 	job := func(g *gate) *pipeline.Pipeline {
 		p := pipeline.New(pipeline.Name("clock"), pipeline.DefaultParallelism(2), pipeline.Logger(quiet), checkpointsOn(fs))
-		n := pipeline.From(p, "numbers", gatedSource{numbersSource{1, 100, 0}, g})
+		n := gatedNumbers(p, "numbers", numbersSource{1, 100, 0}, g)
 		byN := pipeline.KeyBy(n, func(n int) int { return n })
 		pipeline.To(pipeline.Process(byN, "alarms", func() *alarms { return &alarms{} }), "out", ledgerSink[string]{l})
 		return p
@@ -340,7 +340,7 @@ func TestRule21_UnclaimedState(t *testing.T) {
 	killHalfway(t, l, checkpointsOn(fs))
 	renamed := func(more ...pipeline.CheckpointOption) error {
 		p := pipeline.New(pipeline.Name("faults"), pipeline.Logger(quiet), checkpointsOn(fs, more...))
-		n := pipeline.From(p, "numbers", gatedSource{numbersSource{3, 600, 0}, ungated()})
+		n := gatedNumbers(p, "numbers", numbersSource{3, 600, 0}, ungated())
 		pipeline.To(n, "counts", ledgerSink[int]{newLedger()})
 		pipeline.To(n, "sessions out", ledgerSink[int]{newLedger()})
 		return p.Run(t.Context())
@@ -362,7 +362,7 @@ func TestRule21_UnclaimedState(t *testing.T) {
 func TestRule15_LateBeforeAndAfter(t *testing.T) {
 	job := func(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
 		p := pipeline.New(append([]pipeline.Option{pipeline.Name("late"), pipeline.Logger(quiet), pipeline.WatermarkInterval(time.Millisecond)}, opts...)...)
-		n := pipeline.From(p, "numbers", gatedSource{numbersSource{1, 40, 0}, g}, pipeline.Parallelism(1), pipeline.BoundedDisorder(func(n int) int64 {
+		n := gatedNumbers(p, "numbers", numbersSource{1, 40, 0}, g, pipeline.Parallelism(1), pipeline.BoundedDisorder(func(n int) int64 {
 			if n < 20 {
 				return int64(10_000 + n)
 			}

@@ -33,8 +33,9 @@ import (
 type gate struct {
 	mu    sync.Mutex
 	read  int           // guarded by mu
+	taken int           // by the source's task, of those read; guarded by mu
 	limit int           // guarded by mu
-	at    chan struct{} // closed when the source waits at the limit; guarded by mu
+	at    chan struct{} // closed when the source waits at the limit and all is taken; guarded by mu
 	moved chan struct{} // closed when the limit was moved; guarded by mu
 }
 
@@ -82,11 +83,7 @@ func (g *gate) look() (moved chan struct{}, wait bool) {
 	if g.read < g.limit {
 		return nil, false
 	}
-	select {
-	case <-g.at:
-	default:
-		close(g.at)
-	}
+	g.tell()
 	return g.moved, true
 }
 
@@ -96,7 +93,34 @@ func (g *gate) add(n int) {
 	g.read += n
 }
 
-// gatedSource is a numbersSource behind a gate.
+// take notes that a record is on its way: a barrier of now comes behind it.
+func (g *gate) take() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taken++
+	g.tell()
+}
+
+// tell says so when the gate was reached. It is called with mu held.
+func (g *gate) tell() {
+	if g.read < g.limit || g.taken < g.read {
+		return
+	}
+	select {
+	case <-g.at:
+	default:
+		close(g.at)
+	}
+}
+
+// gatedNumbers are the records of a numbersSource behind a gate.
+func gatedNumbers(p *pipeline.Pipeline, name string, s numbersSource, g *gate, opts ...pipeline.OperatorOption) pipeline.Stream[int] {
+	return operators.Filter(pipeline.From(p, name, gatedSource{s, g}, opts...), name+" taken", func(int) bool {
+		g.take()
+		return true
+	})
+}
+
 type gatedSource struct {
 	numbersSource
 	g *gate
@@ -129,7 +153,7 @@ func faultJob(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
 	p := pipeline.New(append([]pipeline.Option{
 		pipeline.Name("faults"), pipeline.DefaultParallelism(2), pipeline.Logger(quiet), pipeline.WatermarkInterval(time.Millisecond),
 	}, opts...)...)
-	n := pipeline.From(p, "numbers", gatedSource{numbersSource{3, 600, 0}, g},
+	n := gatedNumbers(p, "numbers", numbersSource{3, 600, 0}, g,
 		pipeline.BoundedDisorder(func(n int) int64 { return int64(n) * 10 }, 100*time.Millisecond))
 	unique := operators.Dedupe(n, "dedupe", func(n int) int { return n/6*3 + n%3 }, time.Second)
 	counts := operators.Aggregate(pipeline.KeyBy(unique, func(n int) int { return n % 17 }), "count", window.Tumbling(time.Second), operators.Count[int]())
@@ -454,7 +478,7 @@ func TestFaultPebbleManifest(t *testing.T) {
 func TestFaultNoRoomToSpill(t *testing.T) {
 	wide := func(l *ledger, g *gate, opts ...pipeline.Option) *pipeline.Pipeline {
 		p := pipeline.New(append([]pipeline.Option{pipeline.Name("wide"), pipeline.DefaultParallelism(1), pipeline.Logger(quiet), pipeline.StateMemory(1 << 20)}, opts...)...)
-		n := pipeline.From(p, "numbers", gatedSource{numbersSource{3, 12_000, 0}, g},
+		n := gatedNumbers(p, "numbers", numbersSource{3, 12_000, 0}, g,
 			pipeline.BoundedDisorder(func(n int) int64 { return int64(n) }, 100*time.Millisecond))
 		counts := operators.Aggregate(pipeline.KeyBy(n, func(n int) int { return n / 3 }), "count", window.Tumbling(time.Hour), operators.Count[int]())
 		pipeline.To(counts, "counts", ledgerSink[operators.Result[int, int64]]{l})

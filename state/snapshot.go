@@ -54,6 +54,9 @@ func (b *Backend[K]) Snapshot() (*Snapshotting, error) {
 	if err := b.flush(); err != nil {
 		return nil, err
 	}
+	if err := b.disk.broken.Load(); err != nil { // also when there was nothing to write
+		return nil, fmt.Errorf("snapshot of %q: %w", b.disk.dir, *err)
+	}
 	s := &Snapshotting{storage: b.storage, version: b.disk.version + 1, kept: &b.kept}
 	if b.kept.Load() == s.version {
 		s.Unchanged = true
