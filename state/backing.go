@@ -8,9 +8,11 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // backing is what makes a table the write-back cache of a disk: entries are
@@ -38,6 +40,7 @@ type backing[K comparable, V any] struct {
 	scratch []byte
 	missing []missing[K]    // while prefetching
 	read    [readers][]byte // and their values
+	absent  bool            // most of those asked for last were not on disk either
 }
 
 type missing[K comparable] struct {
@@ -239,6 +242,7 @@ func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
 	}
 	slices.SortFunc(b.missing, func(x, y missing[K]) int { return bytes.Compare(x.enc, y.enc) })
 	b.missing = slices.CompactFunc(b.missing, func(x, y missing[K]) bool { return bytes.Equal(x.enc, y.enc) })
+	b.disk.reads.Add(int64(len(b.missing)))
 	if err := b.readMissing(); err != nil {
 		b.fail(err)
 	}
@@ -251,47 +255,67 @@ func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
 	clear(b.missing)
 }
 
-// readers is how many goroutines read what a batch misses. Disks, and a cache
-// behind a system call, are faster when they are asked for several things at
-// once.
-const readers = 4
+// readers is how many goroutines may read what a batch misses: disks are faster
+// when they are asked for several things at once. To wake one takes as long as
+// some reads from the page cache do, so each has to have enough to do.
+const (
+	readers      = 4
+	readerEnough = 96
+	readAtOnce   = 8 // neighbours, after which a reader looks what the others have left
+)
 
 // readMissing reads the values of the missing keys, which are sorted.
 func (b *backing[K, V]) readMissing() error {
-	const enough = 16 // for a goroutine to be worth it
-	n := len(b.missing)
-	parts := min(readers, n/enough+1)
 	var errs [readers]error
+	var next atomic.Int64
 	var wg sync.WaitGroup
-	for i := 1; i < parts; i++ {
-		wg.Go(func() { errs[i] = b.readSome(i, b.missing[n*i/parts:n*(i+1)/parts]) })
+	for i := 1; i < min(readers, len(b.missing)/readerEnough+1); i++ {
+		wg.Go(func() { errs[i] = b.readSome(i, &next) })
 	}
-	errs[0] = b.readSome(0, b.missing[:n/parts])
+	errs[0] = b.readSome(0, &next)
 	wg.Wait()
+	found := 0
+	for i := range b.missing {
+		if b.missing[i].found {
+			found++
+		}
+	}
+	b.absent = found < len(b.missing)/2
 	return errors.Join(errs[:]...)
 }
 
-// readSome is what one of the readers does.
-func (b *backing[K, V]) readSome(reader int, some []missing[K]) error {
+// readSome is what one of the readers does. Its iterator keeps open what a look-up
+// of every key on its own would open anew, and is as exact: it seeks by the whole
+// key, so Bloom filters spare it the files that do not have it.
+func (b *backing[K, V]) readSome(reader int, next *atomic.Int64) (err error) {
+	it, err := b.disk.lookups(b.absent)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
 	buf := b.read[reader][:0]
-	for i := range some {
-		m := &some[i]
-		data, closer, err := b.disk.get(m.enc)
-		if err != nil {
-			return err
-		}
-		if m.found = closer != nil; !m.found {
-			continue
-		}
-		from := len(buf)
-		buf = append(buf, data...)
-		m.val = buf[from:len(buf):len(buf)]
-		if err := closer.Close(); err != nil {
-			return err
+	for to := readAtOnce; to-readAtOnce < len(b.missing); {
+		to = int(next.Add(readAtOnce))
+		for i := to - readAtOnce; i < min(to, len(b.missing)); i++ {
+			if buf, err = b.missing[i].seek(it, buf); err != nil {
+				return fmt.Errorf("read: %w", err)
+			}
 		}
 	}
 	b.read[reader] = buf
 	return nil
+}
+
+// seek looks for the key, and appends its value to buf.
+func (m *missing[K]) seek(it *pebble.Iterator, buf []byte) ([]byte, error) {
+	if m.found = it.SeekPrefixGE(m.enc); !m.found {
+		return buf, it.Error()
+	}
+	val, err := it.ValueAndErr()
+	from := len(buf)
+	buf = append(buf, val...)
+	m.val = buf[from:len(buf):len(buf)]
+	return buf, err
 }
 
 // flush writes every dirty slot, and how many keys there now are.

@@ -69,12 +69,14 @@ func NewStorage(cfg StorageConfig) (*Storage, error) {
 	case s.dir == "" && !s.inMemory:
 		return nil, fmt.Errorf("invalid state storage: it has no directory")
 	}
-	// Blocks that were read are worth a part of the budget: a look-up that finds
-	// its block costs a fifth of one that does not.
-	blocks := s.budget / 8
-	s.budget -= blocks
-	s.memTable = uint64(min(max(s.budget/16, 256<<10), 16<<20))
-	s.cache = pebble.NewCache(blocks)
+	// Pebble takes its memory tables from its cache, so they come on top of what
+	// blocks are to have. It should hold the filters and indexes of all files at
+	// least, without which a look-up costs several times as much; they take some
+	// thirtieth of the data.
+	s.memTable = uint64(min(max(s.budget/32, 256<<10), 8<<20))
+	cache := s.budget/16 + 2*int64(s.memTable)
+	s.budget -= cache
+	s.cache = pebble.NewCache(cache)
 	s.files = pebble.NewFileCache(4, 1000)
 	return s, nil
 }

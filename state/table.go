@@ -3,6 +3,7 @@ package state
 import (
 	"math/bits"
 	"reflect"
+	"slices"
 	"strings"
 	"unsafe"
 )
@@ -404,17 +405,14 @@ const cached = 256 << 10
 // so the processor has several misses under way at once, where look-ups one by
 // one would wait for each in turn. Keys that are on disk are read from there.
 func (t *table[K, V]) prefetch(keys []K, hashes []uint64) {
+	if t.entries*t.slotSize >= cached {
+		var found [64]*slot[K, V]
+		for some := range slices.Chunk(hashes, len(found)) {
+			t.prefetchSome(some, found[:0])
+		}
+	}
 	if t.back != nil && t.back.spilled {
 		t.prefetchDisk(keys, hashes)
-	}
-	if t.entries*t.slotSize < cached {
-		return
-	}
-	var found [64]*slot[K, V]
-	for len(hashes) > 0 {
-		n := min(len(found), len(hashes))
-		t.prefetchSome(hashes[:n], found[:0])
-		hashes = hashes[n:]
 	}
 }
 
