@@ -34,7 +34,11 @@ type checkpoints struct {
 	store    *checkpoint.Store
 	manifest *checkpoint.Manifest // what the job started from, or nil
 	from     string               // what to call that
-	current  atomic.Int64         // the checkpoint that snapshots are wanted for; 0 is none
+
+	commitPoint CommitPoint  // nil: the store decides
+	opened      bool         // the commit point is
+	pointed     bool         // the store knows that another decides
+	current     atomic.Int64 // the checkpoint that snapshots are wanted for; 0 is none
 
 	ctx     context.Context // of uploads
 	cancel  context.CancelFunc
@@ -94,12 +98,12 @@ type CheckpointStats struct {
 }
 
 // openCheckpoints opens the store and decides what to start from.
-func openCheckpoints(j *job) (*checkpoints, error) {
+func openCheckpoints(ctx context.Context, j *job) (*checkpoints, error) {
 	cfg := &j.cfg.checkpoints
 	c := &checkpoints{
 		job: j, cfg: cfg, fs: cfg.fs, log: j.cfg.logger.With("job", j.cfg.name),
 		stop: make(chan struct{}), stopped: make(chan struct{}), notify: make(chan struct{}, 1),
-		ended: map[*task]*taskSnapshot{},
+		ended: map[*task]*taskSnapshot{}, commitPoint: j.commitPoint,
 	}
 	c.ctx, c.cancel = context.WithCancel(j.ctx)
 	var err error
@@ -107,19 +111,19 @@ func openCheckpoints(j *job) (*checkpoints, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.choose(); err != nil {
-		return nil, errors.Join(err, c.store.Close())
+	if err := c.choose(ctx); err != nil {
+		return nil, errors.Join(err, c.closeCommitPoint(), c.store.Close())
 	}
 	return c, nil
 }
 
-// choose decides what the job starts from: the last checkpoint, and a savepoint
-// only where there is none.
-func (c *checkpoints) choose() error {
-	m, err := c.store.Latest()
-	if err == nil && m == nil && c.cfg.savepoint != "" {
-		m, err = c.store.Load(c.cfg.savepoint)
+// choose decides what the job starts from.
+func (c *checkpoints) choose(ctx context.Context) error {
+	choose := c.chooseLatest
+	if c.commitPoint != nil {
+		choose = func() (*checkpoint.Manifest, error) { return c.chooseCommitted(ctx) }
 	}
+	m, err := choose()
 	if err != nil || m == nil {
 		return err
 	}
@@ -130,6 +134,23 @@ func (c *checkpoints) choose() error {
 	c.manifest, c.from = m, m.Label()
 	c.log.Info("starting from a checkpoint", "checkpoint", c.from, "taken", time.UnixMilli(m.Created))
 	return nil
+}
+
+// chooseLatest takes the last checkpoint, and a savepoint only where there is none.
+func (c *checkpoints) chooseLatest() (*checkpoint.Manifest, error) {
+	where, err := c.store.Pointer()
+	if err == nil && where != "" {
+		err = fmt.Errorf("%s holds checkpoints of a job with exactly-once delivery to %s, where it is recorded which of them "+
+			"count: keep such a sink, or give the job another directory, and a savepoint to start from", c.store.Dir(), where)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.store.Latest()
+	if err == nil && m == nil && c.cfg.savepoint != "" {
+		m, err = c.store.Load(c.cfg.savepoint)
+	}
+	return m, err
 }
 
 // claim gives every instance what the checkpoint has of its operator, and
@@ -208,7 +229,7 @@ func (c *checkpoints) close() error {
 	if c.pending != nil {
 		c.pending.Abandon()
 	}
-	return c.store.Close()
+	return errors.Join(c.closeCommitPoint(), c.store.Close())
 }
 
 // post hands the coordinator's goroutine something to do, and says whether that
@@ -446,6 +467,10 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 	go func() {
 		defer c.uploads.Done()
 		m, err := c.commit(p, a, live, ended)
+		if errors.Is(err, errUndecided) {
+			c.job.fail(fmt.Errorf("checkpoints: %w", err))
+			return
+		}
 		var notExported error
 		if err == nil && a.Savepoint != "" {
 			if _, err := c.store.Export(m, a.Savepoint); err != nil {
@@ -463,7 +488,8 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 	}()
 }
 
-// commit writes the manifest: the commit point.
+// commit writes the manifest: the commit point, unless the job has another one,
+// which comes right after.
 func (c *checkpoints) commit(p *checkpoint.Pending, a checkpoint.Action, all []*collected, ended []*taskSnapshot) (*checkpoint.Manifest, error) {
 	for _, s := range ended {
 		brought, err := c.uploadAll(p, s)
@@ -474,7 +500,10 @@ func (c *checkpoints) commit(p *checkpoint.Pending, a checkpoint.Action, all []*
 	}
 	m := c.describe(all)
 	m.Finished = a.Final && c.job.drainedAll()
-	return m, p.Commit(m)
+	if err := p.Commit(m); err != nil {
+		return nil, err
+	}
+	return m, c.decide(a.ID, m)
 }
 
 func (c *checkpoints) committed(a checkpoint.Action) {
@@ -505,6 +534,9 @@ func (c *checkpoints) abandoned(a checkpoint.Action) {
 		if c.pending != nil {
 			c.pending.Abandon()
 			c.pending = nil
+		}
+		if c.commitPoint != nil {
+			c.commitPoint.Abandon(a.ID)
 		}
 		c.metrics.mu.Lock()
 		c.metrics.stats.Failed++

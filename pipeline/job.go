@@ -44,6 +44,7 @@ type job struct {
 
 	run         string         // names this start of the job
 	checkpoints *checkpoints   // nil: the job takes none
+	commitPoint CommitPoint    // nil: its directory decides which checkpoint counts
 	storage     *state.Storage // nil: state is in memory, and ends with the process
 	commits     bool           // tasks stay at their end until all is committed
 	left        atomic.Int64   // tasks that have not ended, where there are no checkpoints
@@ -58,13 +59,13 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	j := &job{
 		cfg: &p.cfg, aborted: make(chan struct{}), draining: make(chan struct{}),
 		stopping: make(chan struct{}), shared: map[*node]*sourceGroup{},
-		released: make(chan struct{}), over: make(chan struct{}), run: rand.Text(),
+		released: make(chan struct{}), over: make(chan struct{}), run: rand.Text(), commitPoint: p.commitPoint,
 	}
 	// Operators outlive a cancelled ctx for as long as records flow out.
 	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	err := newBuilder(j, planOf(p)).built()
 	if err == nil {
-		err = j.openStorage()
+		err = j.openStorage(ctx)
 	}
 	if err == nil {
 		err = j.open(ctx)
@@ -90,11 +91,11 @@ func (j *job) start() {
 }
 
 // openStorage opens what the job's state is kept in, and its checkpoints.
-func (j *job) openStorage() error {
+func (j *job) openStorage(ctx context.Context) error {
 	cfg := &j.cfg.checkpoints
 	dir := cfg.stateDir
 	if cfg.dir != "" {
-		c, err := openCheckpoints(j)
+		c, err := openCheckpoints(ctx, j)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,8 @@ type Pipeline struct {
 	mistakes []*mistake
 	dead     *node // the dead-letter stream, when somebody asked for it
 
+	commitPoint CommitPoint // of a sink, or nil
+
 	mu  sync.Mutex
 	job *job // the running job; guarded by mu
 	ran bool // guarded by mu

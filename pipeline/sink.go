@@ -91,6 +91,8 @@ func To[T any](in Stream[T], name string, sink Sink[T], opts ...OperatorOption) 
 	n.apply(opts)
 	if isNil(sink) {
 		in.p.mistake(n.where, "sink %q is nil", name)
+	} else if has, ok := any(sink).(hasCommitPoint); ok {
+		in.p.commitWith(n, has.CommitPoint())
 	}
 	n.consume(0, in.edges)
 	n.build = func(env *buildEnv) *instance { return newSinkRunner(env, sink) }

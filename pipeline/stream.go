@@ -150,8 +150,17 @@ type DeadLetter struct {
 	Time int64 `json:"time,omitempty"`
 	// Raw is the record as the source read it.
 	Raw []byte `json:"raw,omitempty"`
+	// Key and Headers are the record's, where its source knows such.
+	Key     []byte   `json:"key,omitempty"`
+	Headers []Header `json:"headers,omitempty"`
 	// Record is the value an operator rejected, rendered as text.
 	Record string `json:"record,omitempty"`
+}
+
+// Header is a header of a record.
+type Header struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
 }
 
 // String renders the letter in one line.

@@ -23,6 +23,7 @@ const (
 	lockName      = "LOCK"
 	holderName    = "HOLDER"
 	manifestName  = "MANIFEST"
+	pointerName   = "POINTER"
 	temporary     = ".tmp"
 	sharedDir     = "shared"
 	savepointsDir = "savepoints"

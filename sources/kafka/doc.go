@@ -58,8 +58,7 @@
 //
 // A record whose decoder returns an error or panics is rejected: it goes to the
 // job's dead-letter output with the partition as Split, its Offset, its timestamp
-// as Time and its value as Raw. Reading goes on with the next one. Key and
-// headers are not part of a dead letter.
+// as Time, and its key, headers and value. Reading goes on with the next one.
 //
 // # Memory
 //

@@ -259,9 +259,14 @@ func (r *reader[T]) reject(s *split, b *pipeline.SourceBatch[T], rec *kgo.Record
 		r.figures.skipped.Add(1)
 		return
 	}
-	b.Rejected = append(b.Rejected, pipeline.DeadLetter{
-		Split: s.name, Offset: rec.Offset, Time: rec.Timestamp.UnixMilli(), Raw: slices.Clone(rec.Value), Error: err.Error(),
-	})
+	d := pipeline.DeadLetter{
+		Split: s.name, Offset: rec.Offset, Time: rec.Timestamp.UnixMilli(),
+		Key: slices.Clone(rec.Key), Raw: slices.Clone(rec.Value), Error: err.Error(),
+	}
+	for _, h := range rec.Headers {
+		d.Headers = append(d.Headers, pipeline.Header{Key: h.Key, Value: slices.Clone(h.Value)})
+	}
+	b.Rejected = append(b.Rejected, d)
 }
 
 // measure brings a split's lag into the gauge.

@@ -1,0 +1,206 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/millrace/millrace/internal/checkpoint"
+)
+
+// CommitPoint is where it is decided that a checkpoint counts, in the place of the
+// job's directory: in a system whose transactions can't be prepared now and
+// committed by another process later, such as Kafka's. Its transaction makes the
+// results visible and says, in the same instant, which checkpoint they belong to.
+//
+//	all tasks have their part of checkpoint 7 in the directory
+//	  → the manifest of 7 is written, which decides nothing yet
+//	    → Commit(7): results, positions and the name of 7, or none of them
+//	      → checkpoint 7 is complete
+//
+// A sink that has one offers it by a method CommitPoint() CommitPoint, and sinks
+// that write by the same transaction offer the same one: a job has one at most.
+// It needs [Checkpoints].
+type CommitPoint interface {
+	// Open is called at the job's start, before any operator is opened. From when
+	// it returns, no other process can commit in the job's name. It returns the
+	// name of the checkpoint that was committed last, as [Commit.Name] had it,
+	// and an empty one if none ever was. An error stops the start.
+	Open(ctx context.Context, env *CommitEnv) (last string, err error)
+
+	// Commit commits everything that writers have prepared up to the checkpoint,
+	// and its name. It is called once every part of the checkpoint is in the
+	// directory, from any goroutine. An error stops the job, since nobody may know
+	// what came of the transaction; the next start asks.
+	Commit(ctx context.Context, c *Commit) error
+
+	// Abandon says that the checkpoint was given up: what writers have prepared
+	// for it belongs to the next. It must not block, and may come before some
+	// writers prepare for that checkpoint.
+	Abandon(checkpoint int64)
+
+	// Close is called after all writers were closed, if Open succeeded.
+	Close() error
+}
+
+// CommitEnv is what a [CommitPoint] knows of the job.
+type CommitEnv struct {
+	// Job is the job's name.
+	Job string
+	// Directory is that of the job's checkpoints.
+	Directory string
+	// Interval is the time between two checkpoints, 0 for none but the last.
+	Interval time.Duration
+	// Holds says whether the directory holds a checkpoint, by its name.
+	Holds func(name string) bool
+	// Logger carries the job's name.
+	Logger *slog.Logger
+}
+
+// Commit is what there is to commit.
+type Commit struct {
+	// Checkpoint is the number that writers prepared for.
+	Checkpoint int64
+	// Name is what the checkpoint is to be called where it is committed: short,
+	// and unlike that of any other checkpoint of any job.
+	Name string
+	// Positions are how far the sources had read.
+	Positions []Position
+}
+
+// Position is how far a source had read one of its splits.
+type Position struct {
+	// Operator is the source's name.
+	Operator string
+	// Split and Position are what the source's reader said of it.
+	Split    string
+	Position []byte
+}
+
+// hasCommitPoint is a sink that commits by a transaction.
+type hasCommitPoint interface{ CommitPoint() CommitPoint }
+
+// commitWith notes the commit point of a sink, nil for none.
+func (p *Pipeline) commitWith(n *node, c CommitPoint) {
+	switch {
+	case c == nil:
+	case p.cfg.checkpoints.dir == "":
+		p.mistake(n.where, "sink %q delivers exactly once, with checkpoints, of which the job takes none: set Checkpoints, "+
+			"or have the sink deliver at least once", n.name)
+	case p.commitPoint != nil && p.commitPoint != c:
+		p.mistake(n.where, "sink %q commits by another transaction than a sink before it: a job has one, for sinks to share", n.name)
+	default:
+		p.commitPoint = c
+	}
+}
+
+// nameOf names a checkpoint. Numbers start again with every directory, hence the
+// run.
+func nameOf(m *checkpoint.Manifest) string { return strconv.FormatInt(m.ID, 10) + "@" + m.Run }
+
+// chooseCommitted decides what the job starts from when it has a commit point.
+func (c *checkpoints) chooseCommitted(ctx context.Context) (*checkpoint.Manifest, error) {
+	last, err := c.commitPoint.Open(ctx, &CommitEnv{
+		Job: c.job.cfg.name, Directory: c.store.Dir(), Interval: c.cfg.interval, Logger: c.log,
+		Holds: func(name string) bool { return c.held(name) != nil },
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.opened = true
+	if last == "" {
+		return c.chooseFirst()
+	}
+	m := c.held(last)
+	if m == nil {
+		return nil, fmt.Errorf("the last committed checkpoint is %s, which %s does not hold: start the job with the directory "+
+			"it had, or give it another name; it would otherwise deliver its results again", last, c.store.Dir())
+	}
+	if m.Kind == checkpoint.KindSavepoint {
+		return m, nil
+	}
+	return m, c.store.Rewind(m.ID)
+}
+
+// chooseFirst decides for a job that has never committed.
+func (c *checkpoints) chooseFirst() (*checkpoint.Manifest, error) {
+	where, err := c.store.Pointer()
+	if err != nil {
+		return nil, err
+	}
+	if where != "" {
+		return nil, fmt.Errorf("%s holds checkpoints that were committed, and nothing is known of them any more where that was "+
+			"recorded (%s): to start anew, and deliver results again, give the job an empty directory", c.store.Dir(), where)
+	}
+	if err := c.store.Rewind(0); err != nil {
+		return nil, err
+	}
+	if c.cfg.savepoint == "" {
+		return nil, nil
+	}
+	return c.store.Load(c.cfg.savepoint)
+}
+
+// held returns a checkpoint by the name it was committed under, nil if it is not
+// there.
+func (c *checkpoints) held(name string) *checkpoint.Manifest {
+	var id int64
+	var run string
+	if _, err := fmt.Sscanf(name, "%d@%s", &id, &run); err != nil {
+		return nil
+	}
+	if m, err := c.store.Load(strconv.FormatInt(id, 10)); err == nil && nameOf(m) == name {
+		return m
+	}
+	if c.cfg.savepoint != "" {
+		if m, err := c.store.Load(c.cfg.savepoint); err == nil && nameOf(m) == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// errUndecided is matched by the error of a commit point.
+var errUndecided = errors.New("commit")
+
+// decide commits a checkpoint whose manifest is written.
+func (c *checkpoints) decide(id int64, m *checkpoint.Manifest) error {
+	if c.commitPoint == nil {
+		return nil
+	}
+	err := c.commitPoint.Commit(c.ctx, &Commit{Checkpoint: id, Name: nameOf(m), Positions: positionsOf(m)})
+	if err != nil {
+		return fmt.Errorf("%w checkpoint %s: %w", errUndecided, m.Label(), err)
+	}
+	if c.pointed {
+		return nil
+	}
+	c.pointed = true
+	if err := c.store.SetPointer(fmt.Sprintf("%v", c.commitPoint)); err != nil {
+		return fmt.Errorf("%w checkpoint %s: %w", errUndecided, m.Label(), err)
+	}
+	return nil
+}
+
+func positionsOf(m *checkpoint.Manifest) []Position {
+	var all []Position
+	for _, op := range m.Operators {
+		for _, s := range op.Subtasks {
+			for _, split := range s.Splits {
+				all = append(all, Position{op.Name, split.Name, split.Position})
+			}
+		}
+	}
+	return all
+}
+
+// closeCommitPoint is for after the writers.
+func (c *checkpoints) closeCommitPoint() error {
+	if !c.opened {
+		return nil
+	}
+	return c.commitPoint.Close()
+}

@@ -1,0 +1,53 @@
+// Package kafka is a sink for Apache Kafka's topics.
+//
+//	out := kafka.NewProducer(kafka.Config{Brokers: []string{"localhost:9092"}})
+//	pipeline.To(counts, "counts", kafka.JSON(out, "counts", Count.Key))
+//
+// [JSON] and [Encode] make sinks of a [Producer], which is the connection to one
+// cluster that all of a job's sinks there share.
+//
+// # Exactly once
+//
+// It is the default, and needs a job with checkpoints. All records that the
+// producer's sinks write between two checkpoints are one transaction, which also
+// commits the offsets of the sources, to a consumer group of the job's own, and
+// with them, as metadata, the name of the checkpoint. So the transaction is the
+// instant at which a checkpoint counts: records, offsets and checkpoint are there
+// together or not at all. A job that is killed at any instruction goes on from the
+// checkpoint that the group names, and nobody who reads with
+// isolation.level=read_committed sees a record twice, or misses one.
+//
+// Results are visible with the checkpoint, so the interval of checkpoints is
+// their delay. While a transaction commits, records of the next one are held in
+// memory, at most Config.BufferBytes for each subtask, then the job waits.
+//
+// A second process with the job's name fences the first: the first ends with an
+// error that says so, and none of its records become visible. If the second does
+// not have the checkpoints that the group names, it refuses to start and leaves
+// the first alone.
+//
+// Kafka forgets a group's offsets after a week without commits
+// (offsets.retention.minutes). A job that was down for longer refuses to start,
+// rather than to deliver everything again.
+//
+// The brokers have to allow, where they ask: WRITE and DESCRIBE on the topics and
+// on the transactional ids (Config.TransactionalID, and the same with "-offsets"
+// behind it, for checkpoints with nothing to write), READ on the group.
+// DESCRIBE_CONFIGS on the topics tells how large records may be.
+//
+// # At least once
+//
+// Records are visible as soon as they are written, and a checkpoint is complete
+// only when all before it are. After a failure, those since the last checkpoint
+// come again.
+//
+// # Records that can't be written
+//
+// What the encoder rejects, and records that are larger than their topic takes,
+// go to the job's dead-letter output. Any other refusal of the brokers stops the
+// job. Brokers that are away are waited for.
+//
+// # Metrics
+//
+// Counters: records, bytes_written (keys and values), rejected.
+package kafka

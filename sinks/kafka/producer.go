@@ -1,0 +1,250 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/pipeline"
+)
+
+// Producer writes to one cluster, for any number of sinks of one job. With
+// [ExactlyOnce], all they write is one transaction.
+type Producer struct {
+	cfg    Config
+	topics []string // of its sinks
+
+	mu     sync.Mutex
+	users  int            // writers that are open, and the transaction; guarded by mu
+	client *kgo.Client    // nil while there are no users; guarded by mu
+	limits map[string]int // how large a record of a topic may be; guarded by mu
+
+	txn    *transaction // nil for AtLeastOnce
+	begun  atomic.Int64 // records that were produced since the last commit
+	failed atomic.Pointer[error]
+}
+
+// NewProducer returns a producer for sinks of one job.
+func NewProducer(cfg Config) *Producer {
+	p := &Producer{cfg: cfg.withDefaults()}
+	if cfg.Delivery == ExactlyOnce {
+		p.txn = newTransaction(p)
+	}
+	return p
+}
+
+// open connects, once for all users.
+func (p *Producer) open(ctx context.Context, log *slog.Logger, more ...kgo.Opt) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users++; p.users > 1 {
+		return nil
+	}
+	err := p.connect(ctx, log, more)
+	if err != nil {
+		p.users--
+		if p.client != nil {
+			p.client.Close()
+			p.client = nil
+		}
+	}
+	return err
+}
+
+func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt) error {
+	if err := p.cfg.check(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
+	defer cancel()
+	// Topics are asked for before the client that produces is made, since it is to
+	// know how large their records may be.
+	asking, err := kgo.NewClient(p.cfg.clientOptions()...)
+	if err != nil {
+		return fmt.Errorf("invalid config: Client: %w", err)
+	}
+	defer asking.Close()
+	if err := p.awaitTopics(ctx, asking); err != nil {
+		return err
+	}
+	if p.limits, err = p.askLimits(ctx, asking, log); err != nil {
+		return err
+	}
+	opts := p.cfg.clientOptions(more...)
+	limits := p.limits
+	opts = append(opts, kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+		if n, ok := limits[topic]; ok {
+			return int32(n)
+		}
+		return defaultLimit
+	}))
+	if p.client, err = kgo.NewClient(opts...); err != nil {
+		return fmt.Errorf("invalid config: Client: %w", err)
+	}
+	return nil
+}
+
+// release is for a user that is done.
+func (p *Producer) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users--; p.users == 0 {
+		p.client.Close()
+		p.client = nil
+	}
+}
+
+// awaitTopics checks that the sinks' topics are there. Brokers that can't be
+// reached yet are waited for.
+func (p *Producer) awaitTopics(ctx context.Context, client *kgo.Client) error {
+	for {
+		err := p.checkTopics(ctx, client)
+		var unreachable *unreachableError
+		if !errors.As(err, &unreachable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(awaitInterval):
+		}
+	}
+}
+
+const awaitInterval = 250 * time.Millisecond
+
+// unreachableError says that no broker answered.
+type unreachableError struct {
+	brokers []string
+	err     error
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("none of the brokers %q answers: %v", e.brokers, e.err)
+}
+
+func (e *unreachableError) Unwrap() error { return e.err }
+
+func (p *Producer) checkTopics(ctx context.Context, client *kgo.Client) error {
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation = false
+	for _, name := range p.topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		if _, ok := errors.AsType[*kerr.Error](err); ok {
+			return fmt.Errorf("ask the brokers for topics: %w", err)
+		}
+		return &unreachableError{p.cfg.Brokers, err}
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.LeaderNotAvailable) {
+			return produceError(*t.Topic, err)
+		}
+	}
+	return nil
+}
+
+// defaultLimit is how large a record may be by the brokers' defaults, and less
+// what they count in addition.
+const defaultLimit = 1_000_000
+
+// overhead is what a record and its batch take besides key, value and headers.
+const overhead = 128
+
+// askLimits asks how large the records of topics may be. Who may not ask gets the
+// default.
+func (p *Producer) askLimits(ctx context.Context, client *kgo.Client, log *slog.Logger) (map[string]int, error) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, name := range p.topics {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, name
+		r.ConfigNames = []string{"max.message.bytes"}
+		req.Resources = append(req.Resources, r)
+	}
+	limits := map[string]int{}
+	if len(req.Resources) == 0 {
+		return limits, nil
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("ask the brokers how large records may be: %w", err)
+	}
+	for _, r := range resp.Resources {
+		limits[r.ResourceName] = defaultLimit
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			log.Debug("nobody says how large records may be", "topic", r.ResourceName, "err", err)
+			continue
+		}
+		for _, c := range r.Configs {
+			if c.Name != "max.message.bytes" || c.Value == nil {
+				continue
+			}
+			if n, err := strconv.Atoi(*c.Value); err == nil && n > 0 {
+				limits[r.ResourceName] = min(n, 100<<20)
+			}
+		}
+	}
+	return limits, nil
+}
+
+// produce hands a record to the client. It blocks while too much is buffered.
+func (p *Producer) produce(ctx context.Context, r *kgo.Record) {
+	p.begun.Add(1)
+	p.client.Produce(ctx, r, p.produced)
+}
+
+// produced notes the first record that could not be written.
+func (p *Producer) produced(r *kgo.Record, err error) {
+	if err != nil {
+		err = produceError(r.Topic, err)
+		p.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// failure returns why a record could not be written, nil if all were.
+func (p *Producer) failure() error {
+	if err := p.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// flush waits until everything that was produced is with the brokers.
+func (p *Producer) flush(ctx context.Context) error {
+	if err := p.client.Flush(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return p.failure()
+}
+
+// produceError says what an error of the brokers means for a topic.
+func produceError(topic string, err error) error {
+	switch {
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		return fmt.Errorf("topic %q does not exist: %w", topic, err)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return fmt.Errorf("topic %q: the brokers refuse to let us write to it; allow WRITE and DESCRIBE: %w", topic, err)
+	case errors.Is(err, kerr.MessageTooLarge):
+		return fmt.Errorf("topic %q: a batch is larger than the brokers take: raise max.message.bytes of the topic, or let the "+
+			"job DESCRIBE_CONFIGS it, so that it knows: %w", topic, err)
+	}
+	return transactionError(fmt.Errorf("topic %q: %w", topic, err))
+}
+
+// counters of a writer.
+type figures struct {
+	records, bytes, rejected *pipeline.Counter
+}

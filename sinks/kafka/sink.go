@@ -1,0 +1,158 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/goccy/go-json"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/pipeline"
+)
+
+// Sink writes values of type T to a topic.
+type Sink[T any] struct {
+	p      *Producer
+	topic  string
+	encode func(v T, r *kgo.Record) error
+}
+
+// Encode writes to a topic with an encoder of the program's own, which fills in a
+// record's Key, Value (nil is a tombstone) and Headers. Timestamp is the event
+// time where there is one that brokers take, else the time of writing, and may be
+// set as well; so may Topic, to one that another sink of the producer writes to,
+// and Partition, where the Partitioner minds it.
+//
+// What the encoder sets belongs to the record from then on. It is called by
+// several subtasks at once. What it rejects with an error, or a panic, goes to the
+// dead-letter output, and so does a record that is larger than the topic takes.
+func Encode[T any](p *Producer, topic string, encode func(v T, r *kgo.Record) error) *Sink[T] {
+	p.topics = append(p.topics, topic)
+	return &Sink[T]{p, topic, encode}
+}
+
+// JSON writes values as JSON, with keys from a function; nil for records without
+// keys.
+func JSON[T any](p *Producer, topic string, key func(T) string) *Sink[T] {
+	return Encode(p, topic, func(v T, r *kgo.Record) (err error) {
+		if key != nil {
+			r.Key = []byte(key(v))
+		}
+		r.Value, err = json.Marshal(v)
+		return err
+	})
+}
+
+// CommitPoint implements the interface that package pipeline asks sinks for.
+func (s *Sink[T]) CommitPoint() pipeline.CommitPoint {
+	if s.p == nil || s.p.txn == nil {
+		return nil
+	}
+	return s.p.txn
+}
+
+// Open implements [pipeline.Sink].
+func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Writer[T], error) {
+	if s.topic == "" {
+		return nil, errors.New("invalid sink: it has no topic")
+	}
+	if s.encode == nil {
+		return nil, errors.New("invalid sink: it has no encoder")
+	}
+	if err := s.p.open(ctx, env.Logger); err != nil {
+		return nil, err
+	}
+	m := env.Metrics
+	w := &writer[T]{sink: s, env: env, p: s.p, limits: s.p.limits, figures: figures{m.Counter("records"), m.Counter("bytes_written"), m.Counter("rejected")}}
+	if s.p.txn == nil {
+		return &atLeastOnce[T]{w}, nil
+	}
+	return &exactlyOnce[T]{writer: w, txn: s.p.txn}, nil
+}
+
+// writer is what both kinds have in common.
+type writer[T any] struct {
+	sink    *Sink[T]
+	env     *pipeline.SinkEnv
+	p       *Producer
+	limits  map[string]int
+	figures figures
+}
+
+// record makes a record of a value, nil if it was rejected.
+func (w *writer[T]) record(v T, time int64) *kgo.Record {
+	r := &kgo.Record{Topic: w.sink.topic, Timestamp: timestamp(time)}
+	err := w.encode(v, r)
+	if err == nil {
+		err = w.tooLarge(r)
+	}
+	if err != nil {
+		w.figures.rejected.Add(1)
+		w.env.Reject(pipeline.DeadLetter{
+			Time: time, Key: r.Key, Raw: r.Value, Record: fmt.Sprintf("%v", v), Error: err.Error(),
+		})
+		return nil
+	}
+	w.figures.records.Add(1)
+	w.figures.bytes.Add(int64(len(r.Key) + len(r.Value)))
+	return r
+}
+
+func (w *writer[T]) encode(v T, r *kgo.Record) (err error) {
+	defer pipeline.CatchPanic(&err)
+	return w.sink.encode(v, r)
+}
+
+func (w *writer[T]) tooLarge(r *kgo.Record) error {
+	limit, known := w.limits[r.Topic]
+	if !known {
+		return fmt.Errorf("topic %q is none that a sink of the producer writes to", r.Topic)
+	}
+	if n := size(r); n > limit {
+		return fmt.Errorf("topic %q: the record takes %d bytes, the topic takes %d (max.message.bytes)", r.Topic, n, limit)
+	}
+	return nil
+}
+
+// size is what a record takes, at most, uncompressed.
+func size(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value) + overhead
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value) + 10
+	}
+	return n
+}
+
+// timestamp returns the time to give a record. Brokers refuse times that are far
+// in the future, an hour by default.
+func timestamp(ms int64) time.Time {
+	t := time.UnixMilli(ms)
+	if ms <= 0 || time.Until(t) > 30*time.Minute {
+		return time.Time{} // the client fills in now
+	}
+	return t
+}
+
+// Close implements [pipeline.Closer].
+func (w *writer[T]) Close() error {
+	w.p.release()
+	return nil
+}
+
+// atLeastOnce produces records as they come.
+type atLeastOnce[T any] struct{ *writer[T] }
+
+// Write implements [pipeline.Writer].
+func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) error {
+	for i, v := range b.Values {
+		if r := w.record(v, b.Times[i]); r != nil {
+			w.p.produce(ctx, r)
+		}
+	}
+	return w.p.failure()
+}
+
+// Flush implements [pipeline.Flusher]. It comes before a checkpoint, too.
+func (w *atLeastOnce[T]) Flush(ctx context.Context) error { return w.p.flush(ctx) }

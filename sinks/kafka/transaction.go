@@ -1,0 +1,280 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/millrace/millrace/pipeline"
+)
+
+// transaction is the commit point of a job: one transaction at a time, into which
+// all its writers write, and which commits their records, the sources' offsets and
+// the checkpoint's name together.
+//
+// A writer that has passed the barrier of a checkpoint holds its records back
+// until that checkpoint was committed, whose transaction they do not belong to, or
+// given up, whose records go on to belong to the same transaction as theirs.
+//
+//	barrier 7 at the writer   commit 7               barrier 8
+//	──── produce ─────┼──────── hold ────┼─ produce held, produce ─┼──── hold …
+type transaction struct {
+	p *Producer
+
+	// What follows is set by Open.
+	offsets *offsets
+	timeout time.Duration
+
+	mu       sync.Mutex
+	resolved int64         // the last checkpoint that was committed or given up; guarded by mu
+	news     chan struct{} // closed when resolved changes; guarded by mu
+}
+
+func newTransaction(p *Producer) *transaction {
+	return &transaction{p: p, news: make(chan struct{})}
+}
+
+// String says where it is recorded which checkpoint counts.
+func (t *transaction) String() string {
+	return fmt.Sprintf("consumer group %q of the Kafka cluster at %q", t.offsets.group, t.p.cfg.Brokers)
+}
+
+// Open implements [pipeline.CommitPoint].
+func (t *transaction) Open(ctx context.Context, env *pipeline.CommitEnv) (last string, err error) {
+	cfg := &t.p.cfg
+	id, group := cfg.TransactionalID, cfg.Group
+	if id == "" {
+		id = env.Job
+	}
+	if group == "" {
+		group = env.Job
+	}
+	if id == "" || group == "" {
+		return "", errors.New("invalid config: TransactionalID and Group are empty, and the job has no name")
+	}
+	if t.timeout, err = transactionTimeout(cfg.TransactionTimeout, env.Interval); err != nil {
+		return "", err
+	}
+	err = t.p.open(ctx, env.Logger, kgo.TransactionalID(id), kgo.TransactionTimeout(t.timeout))
+	if err != nil {
+		return "", err
+	}
+	t.offsets = &offsets{id: id, job: env.Job, group: group, topics: t.p.topics, timeout: t.timeout, log: env.Logger}
+	if last, err = t.start(ctx, env); err != nil {
+		return "", errors.Join(err, t.Close())
+	}
+	return last, nil
+}
+
+// start finds out what was committed last. It asks twice: first without touching
+// anything, so that a process that has no business here leaves the one that has
+// alone, and again when no other process can commit any more.
+func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.p.cfg.StartTimeout)
+	defer cancel()
+	if err := t.offsets.connect(&t.p.cfg); err != nil {
+		return "", err
+	}
+	last, err = t.offsets.last(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	if last != "" && !env.Holds(last) {
+		return last, nil // which is refused
+	}
+	if _, _, err := t.p.client.ProducerID(ctx); err != nil {
+		return "", fmt.Errorf("transactional id %q: %w", t.offsets.id, transactionError(err))
+	}
+	if err := t.offsets.init(ctx); err != nil {
+		return "", fmt.Errorf("transactional id %q: %w", t.offsets.emptyID(), transactionError(err))
+	}
+	if last, err = t.offsets.last(ctx, true); err != nil {
+		return "", err
+	}
+	return last, t.p.client.BeginTransaction()
+}
+
+// transactionTimeout returns how long a transaction may take.
+func transactionTimeout(wanted, interval time.Duration) (time.Duration, error) {
+	if wanted == 0 {
+		return min(max(10*interval, time.Minute), 15*time.Minute), nil
+	}
+	if wanted <= interval {
+		return 0, fmt.Errorf("invalid config: TransactionTimeout is %v and checkpoints are taken every %v: the brokers would abort "+
+			"each transaction before its checkpoint; make it several times as long, or shorten CheckpointInterval", wanted, interval)
+	}
+	return wanted, nil
+}
+
+// Commit implements [pipeline.CommitPoint].
+func (t *transaction) Commit(ctx context.Context, c *pipeline.Commit) error {
+	if err := t.p.flush(ctx); err != nil {
+		return err
+	}
+	if err := t.commit(ctx, c, t.p.begun.Swap(0) > 0); err != nil {
+		return transactionError(err)
+	}
+	t.resolve(c.Checkpoint)
+	return nil
+}
+
+func (t *transaction) commit(ctx context.Context, c *pipeline.Commit, produced bool) error {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	client := t.p.client
+	if !produced {
+		// The client has begun no transaction then, and would end none.
+		return t.offsets.commitAlone(ctx, c)
+	}
+	id, epoch, err := client.ProducerID(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.offsets.add(ctx, t.offsets.id, id, epoch, c); err != nil {
+		return err
+	}
+	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("end transaction: %w", err)
+	}
+	return client.BeginTransaction()
+}
+
+// Abandon implements [pipeline.CommitPoint].
+func (t *transaction) Abandon(checkpoint int64) { t.resolve(checkpoint) }
+
+func (t *transaction) resolve(checkpoint int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resolved = max(t.resolved, checkpoint)
+	close(t.news)
+	t.news = make(chan struct{})
+}
+
+// open says whether it is still to be decided what becomes of a checkpoint, and
+// if so, returns a channel that is closed when there is news.
+func (t *transaction) open(checkpoint int64) (news <-chan struct{}, open bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.news, checkpoint > t.resolved
+}
+
+// await waits until it is decided what becomes of a checkpoint.
+func (t *transaction) await(ctx context.Context, checkpoint int64) error {
+	for {
+		news, open := t.open(checkpoint)
+		if !open {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Close implements [pipeline.CommitPoint]. What is not committed is left to the
+// brokers, who abort it at the next start or after the time-out; to abort it at
+// once spares readers the wait.
+func (t *transaction) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := t.p.client.AbortBufferedRecords(ctx); err == nil {
+		if err := t.p.client.EndTransaction(ctx, kgo.TryAbort); err != nil {
+			t.offsets.log.Debug("the last transaction is left to the brokers", "err", err)
+		}
+	}
+	t.offsets.close()
+	t.p.release()
+	return nil
+}
+
+// closeTimeout bounds what an end of the job waits for brokers that are away.
+const closeTimeout = 5 * time.Second
+
+// transactionError says what an error of the brokers means for the job.
+func transactionError(err error) error {
+	switch {
+	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
+		return fmt.Errorf("fenced: another process runs with this transactional id, or the transaction took longer than "+
+			"Config.TransactionTimeout and was aborted; nothing of it is visible: %w", err)
+	case errors.Is(err, kerr.InvalidTransactionTimeout):
+		return fmt.Errorf("Config.TransactionTimeout is longer than the brokers allow: lower it, or raise their "+
+			"transaction.max.timeout.ms: %w", err)
+	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
+		return fmt.Errorf("the brokers refuse the transactional id; allow WRITE and DESCRIBE on it: %w", err)
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return fmt.Errorf("the brokers refuse the consumer group; allow READ on it: %w", err)
+	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.FencedInstanceID):
+		return fmt.Errorf("the consumer group has members: it is the job's own, so stop them, or set Config.Group: %w", err)
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		return fmt.Errorf("the brokers take less metadata with an offset than the name of a checkpoint needs: raise their "+
+			"offset.metadata.max.bytes: %w", err)
+	}
+	return err
+}
+
+// exactlyOnce is a writer within a transaction.
+type exactlyOnce[T any] struct {
+	*writer[T]
+	txn     *transaction
+	passed  int64         // the last barrier; what came after is held while that checkpoint is open
+	held    []*kgo.Record // since
+	holding int           // bytes of them
+}
+
+// Write implements [pipeline.Writer].
+func (w *exactlyOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) error {
+	for i, v := range b.Values {
+		r := w.record(v, b.Times[i])
+		if r == nil {
+			continue
+		}
+		w.held = append(w.held, r)
+		w.holding += size(r)
+	}
+	if _, open := w.txn.open(w.passed); !open {
+		w.letGo(ctx)
+		return w.p.failure()
+	}
+	if w.holding > w.p.cfg.BufferBytes {
+		return w.await(ctx)
+	}
+	return nil
+}
+
+// await waits for what becomes of the checkpoint whose barrier was passed.
+func (w *exactlyOnce[T]) await(ctx context.Context) error {
+	if err := w.txn.await(ctx, w.passed); err != nil {
+		return err
+	}
+	w.letGo(ctx)
+	return w.p.failure()
+}
+
+// letGo produces what is held.
+func (w *exactlyOnce[T]) letGo(ctx context.Context) {
+	for _, r := range w.held {
+		w.p.produce(ctx, r)
+	}
+	clear(w.held)
+	w.held, w.holding = w.held[:0], 0
+}
+
+// Prepare implements [pipeline.Committer]. The records are with the client then;
+// the transaction's commit waits for them.
+func (w *exactlyOnce[T]) Prepare(ctx context.Context, checkpoint int64) ([]byte, error) {
+	if err := w.await(ctx); err != nil {
+		return nil, err
+	}
+	w.passed = checkpoint
+	return nil, nil
+}
+
+// Commit implements [pipeline.Committer]; the transaction has committed.
+func (w *exactlyOnce[T]) Commit(context.Context, []byte) error { return nil }
