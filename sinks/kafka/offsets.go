@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -54,7 +56,7 @@ type pointer struct {
 
 const pointerVersion = 1
 
-func (o *offsets) connect(cfg *Config) (err error) {
+func (o *offsets) connect(cfg *Config, more []kgo.Opt) (err error) {
 	// As of these versions the brokers add offsets to transactions by themselves,
 	// and count the epoch up with each, which is between them and the client that
 	// produces.
@@ -63,7 +65,7 @@ func (o *offsets) connect(cfg *Config) (err error) {
 	versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
 	versions.SetMaxKeyVersion(int16(kmsg.InitProducerID), 5)
 	o.known, o.other = map[string][16]byte{}, map[string]bool{}
-	o.client, err = kgo.NewClient(cfg.clientOptions(kgo.MaxVersions(versions))...)
+	o.client, err = kgo.NewClient(cfg.clientOptions(append(more, kgo.MaxVersions(versions))...)...)
 	return err
 }
 
@@ -167,16 +169,51 @@ func (o *offsets) pointerOf(metadata *string) (number int64, name string, err er
 func (o *offsets) refuseMembers(ctx context.Context) error {
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{o.group}
-	resp, err := req.RequestWith(ctx, o.client)
+	var resp *kmsg.DescribeGroupsResponse
+	err := retry(ctx, func() (err error) { // a new cluster has to make itself a place for groups first
+		if resp, err = req.RequestWith(ctx, o.client); err != nil {
+			return err
+		}
+		for _, g := range resp.Groups {
+			err = errors.Join(err, kerr.ErrorForCode(g.ErrorCode))
+		}
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("consumer group %q: %w", o.group, err)
+		return fmt.Errorf("consumer group %q: %w", o.group, transactionError(err))
 	}
 	for _, g := range resp.Groups {
-		if len(g.Members) > 0 {
-			return fmt.Errorf("consumer group %q has %d members, and is to be the job's own: stop them, or set Config.Group", o.group, len(g.Members))
+		if n := len(g.Members); n > 0 {
+			return o.hasMembers(n)
+		}
+	}
+	return o.refuseConsumers(ctx)
+}
+
+// refuseConsumers is refuseMembers for groups of the newer protocol (KIP-848),
+// which DescribeGroups does not know. Brokers that have no such groups answer with
+// an error.
+func (o *offsets) refuseConsumers(ctx context.Context) error {
+	req := kmsg.NewPtrConsumerGroupDescribeRequest()
+	req.Groups = []string{o.group}
+	resp, err := req.RequestWith(ctx, o.client)
+	if err != nil {
+		o.log.Debug("nobody says whether the consumer group has members", "group", o.group, "err", err)
+		return nil
+	}
+	for _, g := range resp.Groups {
+		if n := len(g.Members); n > 0 {
+			return o.hasMembers(n)
 		}
 	}
 	return nil
+}
+
+func (o *offsets) hasMembers(n int) error {
+	return fmt.Errorf("consumer group %q has %d members, and is to be the job's own: stop them, or set Config.Group", o.group, n)
 }
 
 // commitAlone commits offsets where no record was produced.
@@ -349,6 +386,13 @@ func (o *offsets) idOf(ctx context.Context, topic string) (id [16]byte, there bo
 	return id, there, err
 }
 
+// cutOff says that an error is of the connection: the broker may have died, and
+// another takes over. Every request here may be repeated.
+func cutOff(err error) bool {
+	_, refused := errors.AsType[*net.OpError](err)
+	return refused || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // retryPause is the time between two tries of a request.
 const retryPause = 20 * time.Millisecond
 
@@ -361,7 +405,7 @@ func retry(ctx context.Context, do func() error) error {
 		if ke, ok := errors.AsType[*kerr.Error](err); ok {
 			passing = passing || ke.Retriable && !errors.Is(err, kerr.UnknownTopicOrPartition)
 		}
-		if !passing {
+		if !passing && !cutOff(err) {
 			return err
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type transaction struct {
 	p *Producer
 
 	// What follows is set by Open.
+	id      string // the transactional id
 	offsets *offsets
 	timeout time.Duration
 
@@ -60,7 +62,9 @@ func (t *transaction) Open(ctx context.Context, env *pipeline.CommitEnv) (last s
 	if t.timeout, err = transactionTimeout(cfg.TransactionTimeout, env.Interval); err != nil {
 		return "", err
 	}
-	err = t.p.open(ctx, env.Logger, kgo.TransactionalID(id), kgo.TransactionTimeout(t.timeout))
+	t.id = id
+	t.forget()
+	err = t.p.open(ctx, env.Logger, append(t.patience(), kgo.TransactionalID(id), kgo.TransactionTimeout(t.timeout))...)
 	if err != nil {
 		return "", err
 	}
@@ -71,13 +75,27 @@ func (t *transaction) Open(ctx context.Context, env *pipeline.CommitEnv) (last s
 	return last, nil
 }
 
+// forget is for another job with the same producer, in a test for example: its
+// checkpoints are counted anew.
+func (t *transaction) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resolved = 0
+}
+
+// patience has clients try again for as long as a transaction lives: brokers that
+// are away for less cost nothing but time.
+func (t *transaction) patience() []kgo.Opt {
+	return []kgo.Opt{kgo.RetryTimeout(t.timeout), kgo.RequestRetries(math.MaxInt32)}
+}
+
 // start finds out what was committed last. It asks twice: first without touching
 // anything, so that a process that has no business here leaves the one that has
 // alone, and again when no other process can commit any more.
 func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.p.cfg.StartTimeout)
 	defer cancel()
-	if err := t.offsets.connect(&t.p.cfg); err != nil {
+	if err := t.offsets.connect(&t.p.cfg, t.patience()); err != nil {
 		return "", err
 	}
 	last, err = t.offsets.last(ctx, false)
@@ -87,7 +105,11 @@ func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last 
 	if last != "" && !env.Holds(last) {
 		return last, nil // which is refused
 	}
-	if _, _, err := t.p.client.ProducerID(ctx); err != nil {
+	err = retry(ctx, func() error {
+		_, _, err := t.p.client.ProducerID(ctx)
+		return err
+	})
+	if err != nil {
 		return "", fmt.Errorf("transactional id %q: %w", t.offsets.id, transactionError(err))
 	}
 	if err := t.offsets.init(ctx); err != nil {
@@ -99,26 +121,35 @@ func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last 
 	return last, t.p.client.BeginTransaction()
 }
 
+// allowedTimeout is transaction.max.timeout.ms of brokers that were told no other.
+const allowedTimeout = 15 * time.Minute
+
 // transactionTimeout returns how long a transaction may take.
 func transactionTimeout(wanted, interval time.Duration) (time.Duration, error) {
 	if wanted == 0 {
-		return min(max(10*interval, time.Minute), 15*time.Minute), nil
+		wanted = min(max(10*interval, time.Minute), allowedTimeout)
+		if interval == 0 {
+			wanted = allowedTimeout
+		}
 	}
 	if wanted <= interval {
 		return 0, fmt.Errorf("invalid config: TransactionTimeout is %v and checkpoints are taken every %v: the brokers would abort "+
-			"each transaction before its checkpoint; make it several times as long, or shorten CheckpointInterval", wanted, interval)
+			"each transaction before its checkpoint; make it several times as long (and the brokers' transaction.max.timeout.ms), or "+
+			"shorten CheckpointInterval", wanted, interval)
 	}
 	return wanted, nil
 }
 
 // Commit implements [pipeline.CommitPoint].
 func (t *transaction) Commit(ctx context.Context, c *pipeline.Commit) error {
+	began := time.Now()
 	if err := t.p.flush(ctx); err != nil {
 		return err
 	}
 	if err := t.commit(ctx, c, t.p.begun.Swap(0) > 0); err != nil {
-		return transactionError(err)
+		return t.p.explained(transactionError(err))
 	}
+	t.p.stats.committed(time.Since(began))
 	t.resolve(c.Checkpoint)
 	return nil
 }
@@ -197,10 +228,16 @@ func (t *transaction) Close() error {
 // closeTimeout bounds what an end of the job waits for brokers that are away.
 const closeTimeout = 5 * time.Second
 
+// fenced says whether an error means that the transaction is not ours any more.
+func fenced(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) ||
+		errors.Is(err, kerr.InvalidProducerIDMapping) || errors.Is(err, kerr.InvalidTxnState)
+}
+
 // transactionError says what an error of the brokers means for the job.
 func transactionError(err error) error {
 	switch {
-	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
+	case fenced(err):
 		return fmt.Errorf("fenced: another process runs with this transactional id, or the transaction took longer than "+
 			"Config.TransactionTimeout and was aborted; nothing of it is visible: %w", err)
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
@@ -231,7 +268,10 @@ type exactlyOnce[T any] struct {
 // Write implements [pipeline.Writer].
 func (w *exactlyOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) error {
 	for i, v := range b.Values {
-		r := w.record(v, b.Times[i])
+		r, err := w.record(v, b.Times[i])
+		if err != nil {
+			return err
+		}
 		if r == nil {
 			continue
 		}

@@ -1,0 +1,411 @@
+//go:build integration
+
+package kafka_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/internal/realkafka"
+	"github.com/millrace/millrace/pipeline"
+	"github.com/millrace/millrace/sinks/kafka"
+	source "github.com/millrace/millrace/sources/kafka"
+	"github.com/millrace/millrace/state"
+)
+
+// These tests run a job in a process of its own, against Apache Kafka: it numbers
+// the records of each key, so that whatever is lost, doubled or taken from a wrong
+// state shows in what it writes.
+
+// jobSpec is what a job's process is told.
+type jobSpec struct {
+	Name, In, Out string
+	Brokers       []string
+	Dir           string
+	Interval      time.Duration
+	Parallelism   int
+}
+
+// jobVariable is the environment variable that makes a test process a job's.
+const jobVariable = "MILLRACE_TEST_KAFKA_JOB"
+
+// TestIntegrationJobProcess is the process of the other tests' jobs.
+func TestIntegrationJobProcess(t *testing.T) {
+	raw := os.Getenv(jobVariable)
+	if raw == "" {
+		t.Skip("the other tests start it as a process of its own")
+	}
+	var spec jobSpec
+	if err := json.Unmarshal([]byte(raw), &spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := numberJob(spec).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func numberJob(s jobSpec) *pipeline.Pipeline {
+	p := pipeline.New(pipeline.Name(s.Name), pipeline.DefaultParallelism(s.Parallelism),
+		pipeline.Checkpoints(s.Dir, pipeline.CheckpointInterval(s.Interval)),
+		pipeline.Logger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	in := pipeline.From(p, "in", source.Raw(source.Config{Brokers: s.Brokers, Topics: []string{s.In}, Bounded: true}))
+	byKey := pipeline.KeyBy(in, func(r source.Record[[]byte]) string { return string(r.Key) })
+	numbered := pipeline.Process(byKey, "number", func() *numbering { return &numbering{} })
+	out := kafka.NewProducer(kafka.Config{Brokers: s.Brokers, TransactionTimeout: time.Minute})
+	pipeline.To(numbered, "out", kafka.Encode(out, s.Out, func(n number, r *kgo.Record) error {
+		r.Key, r.Value = []byte(n.key), strconv.AppendInt(nil, n.n, 10)
+		return nil
+	}))
+	return p
+}
+
+type number struct {
+	key string
+	n   int64
+}
+
+type numbering struct{ n *state.Value[string, int64] }
+
+func (o *numbering) Open(c *pipeline.Context[string, number]) error {
+	o.n = state.NewValue[int64](c.State(), "n")
+	return nil
+}
+
+func (o *numbering) Process(c *pipeline.Context[string, number], _ source.Record[[]byte]) error {
+	n := o.n.Upsert()
+	*n++
+	c.Emit(number{c.Key(), *n})
+	return nil
+}
+
+// jobProcess is a running process of a job.
+type jobProcess struct {
+	*exec.Cmd
+	out   bytes.Buffer
+	ended chan error
+}
+
+func startJob(t *testing.T, s jobSpec) *jobProcess {
+	t.Helper()
+	raw, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &jobProcess{Cmd: exec.Command(os.Args[0], "-test.run=^TestIntegrationJobProcess$", "-test.timeout=15m"), ended: make(chan error, 1)}
+	p.Env = append(os.Environ(), jobVariable+"="+string(raw))
+	p.Stdout, p.Stderr = &p.out, &p.out
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		p.ended <- p.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-over
+		if t.Failed() {
+			t.Logf("what a job said:\n%s", p.out.String())
+		}
+	})
+	return p
+}
+
+// numbers is the input of a test, and what has to come of it.
+type numbers struct {
+	perKey  map[string]int64
+	records int
+}
+
+// writeNumbers writes records with keys of which some are far more frequent than
+// others.
+func writeNumbers(t *testing.T, brokers []string, topic string, records int) numbers {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MaxBufferedRecords(100_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	n := numbers{map[string]int64{}, records}
+	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, 20_000)
+	failed := make(chan error, 1)
+	for i := range records {
+		key := "user-" + strconv.FormatUint(zipf.Uint64(), 10)
+		n.perKey[key]++
+		c.Produce(t.Context(), &kgo.Record{Topic: topic, Key: []byte(key), Value: strconv.AppendInt(nil, int64(i), 10)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+	}
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-failed:
+		t.Fatal(err)
+	default:
+	}
+	return n
+}
+
+// check compares what kcat reads, of committed transactions only, with what has to
+// be there.
+func (n numbers) check(t *testing.T, brokers []string, topic string) {
+	t.Helper()
+	seen := make(map[string][]bool, len(n.perKey))
+	for key, count := range n.perKey {
+		seen[key] = make([]bool, count)
+	}
+	wrong, lines := 0, realkafka.Kcat(t, brokers, topic, true)
+	for _, l := range lines {
+		i, err := strconv.Atoi(string(l.Value))
+		all := seen[string(l.Key)]
+		if err != nil || i < 1 || i > len(all) || all[i-1] {
+			if wrong++; wrong <= 5 {
+				t.Errorf("%s %s is not to be there, or is there twice", l.Key, l.Value)
+			}
+			continue
+		}
+		all[i-1] = true
+	}
+	if len(lines) != n.records || wrong > 0 {
+		t.Errorf("%d results, %d of them wrong, want %d", len(lines), wrong, n.records)
+	}
+}
+
+// wantNoOpenTransaction fails when a transaction is under way, or when one keeps
+// readers from the end of a topic.
+func wantNoOpenTransaction(t *testing.T, brokers []string, name, topic string) {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	resp, err := kmsg.NewPtrListTransactionsRequest().RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range resp.TransactionStates {
+		if strings.HasPrefix(s.TransactionalID, name) && s.TransactionState != "CompleteCommit" && s.TransactionState != "CompleteAbort" && s.TransactionState != "Empty" {
+			t.Errorf("transaction %s is %s", s.TransactionalID, s.TransactionState)
+		}
+	}
+	if stable, end := endOf(t, c, topic, 1), endOf(t, c, topic, 0); stable != end {
+		t.Errorf("readers of committed records of %s get to %d, it ends at %d", topic, stable, end)
+	}
+}
+
+// endOf adds up where the partitions end, for an isolation level.
+func endOf(t *testing.T, c *kgo.Client, topic string, isolation int8) (sum int64) {
+	t.Helper()
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID, req.IsolationLevel = -1, isolation
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	for p := range int32(outPartitions) {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp = p, -1
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rt := range resp.Topics {
+		for _, p := range rt.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				t.Fatal(err)
+			}
+			sum += p.Offset
+		}
+	}
+	return sum
+}
+
+const (
+	inPartitions  = 6
+	outPartitions = 4
+)
+
+// newSpec makes topics and a place for checkpoints.
+func newSpec(t *testing.T, brokers []string) jobSpec {
+	t.Helper()
+	name := realkafka.UniqueName("numbers")
+	s := jobSpec{Name: name, In: name + "-in", Out: name + "-out", Brokers: brokers, Dir: t.TempDir(), Interval: 300 * time.Millisecond, Parallelism: 2}
+	realkafka.MakeTopic(t, brokers, s.In, inPartitions)
+	realkafka.MakeTopic(t, brokers, s.Out, outPartitions)
+	return s
+}
+
+// fromEnv returns a number from the environment, for longer runs.
+func fromEnv(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestIntegrationRule26_KilledProcess kills the job's process 30 times while it
+// works on two million records.
+func TestIntegrationRule26_KilledProcess(t *testing.T) {
+	records, kills := fromEnv(t, "MILLRACE_KAFKA_RECORDS", 2_000_000), fromEnv(t, "MILLRACE_KAFKA_KILLS", 30)
+	brokers := realkafka.Shared(t)
+	spec := newSpec(t, brokers)
+	n := writeNumbers(t, brokers, spec.In, records)
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
+	done := 0
+	for done < kills {
+		spec.Parallelism = []int{1, 2, 3, 2}[rng.IntN(4)]
+		p := startJob(t, spec)
+		select {
+		case err := <-p.ended:
+			if err != nil {
+				t.Fatalf("after %d kills: %v\n%s", done, err, p.out.String())
+			}
+			t.Fatalf("the job had ended after %d kills: give it more records", done)
+		case <-time.After(time.Duration(100+rng.IntN(1200)) * time.Millisecond):
+			_ = p.Process.Signal(syscall.SIGKILL)
+			<-p.ended
+			done++
+		}
+	}
+	restored := 0
+	p := startJob(t, spec)
+	if err := <-p.ended; err != nil {
+		t.Fatalf("%v\n%s", err, p.out.String())
+	}
+	if strings.Contains(p.out.String(), "starting from a checkpoint") {
+		restored++
+	}
+	if restored == 0 {
+		t.Error("the last start was not from a checkpoint")
+	}
+	n.check(t, brokers, spec.Out)
+	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
+}
+
+// TestIntegrationBrokersKilled kills one of three brokers after another, also those
+// that lead the transaction, while the job works.
+func TestIntegrationBrokersKilled(t *testing.T) {
+	cluster := realkafka.New(t, realkafka.Options{Brokers: 3})
+	brokers := cluster.Addrs()
+	spec := newSpec(t, brokers)
+	n := writeNumbers(t, brokers, spec.In, fromEnv(t, "MILLRACE_KAFKA_BROKER_RECORDS", 250_000))
+	p := startJob(t, spec)
+	kills := 0
+	for running := true; running; {
+		select {
+		case err := <-p.ended:
+			if err != nil {
+				t.Fatalf("%v\n%s", err, p.out.String())
+			}
+			running = false
+		case <-time.After(700 * time.Millisecond):
+			i := kills % 3
+			cluster.Kill(i)
+			kills++
+			time.Sleep(500 * time.Millisecond) // long enough for elections
+			if err := cluster.Restart(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(cluster.AwaitInSync(t.Context(), spec.In), cluster.AwaitInSync(t.Context(), spec.Out)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Log(kills, "brokers killed")
+	if kills < 2 {
+		t.Errorf("only %d brokers were killed", kills)
+	}
+	n.check(t, brokers, spec.Out)
+	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
+}
+
+// TestIntegrationTwoCopies starts a job twice, each with checkpoints of its own.
+func TestIntegrationTwoCopies(t *testing.T) {
+	brokers := realkafka.Shared(t)
+	spec := newSpec(t, brokers)
+	n := writeNumbers(t, brokers, spec.In, 300_000)
+	spec.Interval = 0 // nothing is committed before the end
+	first := startJob(t, spec)
+	awaitGroup(t, brokers, spec.Name)
+	second := spec
+	second.Dir = filepath.Join(t.TempDir(), "second")
+	winner := startJob(t, second)
+	if err := <-first.ended; err == nil {
+		t.Fatalf("the first copy was not fenced:\n%s", first.out.String())
+	} else if out := first.out.String(); !strings.Contains(out, "fenced") {
+		t.Errorf("the first copy does not say that it was fenced:\n%s", out)
+	}
+	if err := <-winner.ended; err != nil {
+		t.Fatalf("%v\n%s", err, winner.out.String())
+	}
+	n.check(t, brokers, spec.Out)
+	// A third one has neither checkpoints nor a reason to fence anybody.
+	third := spec
+	third.Dir = filepath.Join(t.TempDir(), "third")
+	loser := startJob(t, third)
+	if err := <-loser.ended; err == nil || !strings.Contains(loser.out.String(), "does not hold") {
+		t.Errorf("a copy without the checkpoints started: %v\n%s", err, loser.out.String())
+	}
+	n.check(t, brokers, spec.Out)
+}
+
+// awaitGroup waits until a transactional id is in use.
+func awaitGroup(t *testing.T, brokers []string, id string) {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		resp, err := kmsg.NewPtrListTransactionsRequest().RequestWith(ctx, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range resp.TransactionStates {
+			if s.TransactionalID == id && s.TransactionState == "Ongoing" {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(fmt.Errorf("transactional id %q: %w", id, ctx.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
