@@ -29,10 +29,16 @@ test: ## Vet, build everything, run all tests plain and under the race detector
 	go test $(TEST_FLAGS) ./...
 	go test $(TEST_FLAGS) -race ./...
 
+# Of the packages that have such tests, only these tests: make test has run the
+# others. A broker of its own is started beside them, and ended.
+INTEGRATION_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
+
 .PHONY: integration
-integration: ## Tests against real services (none needed yet)
-	@echo "No external service is needed yet: sources and sinks so far are files, memory and generators."
-	go test $(TEST_FLAGS) -tags integration -race ./...
+integration: ## Tests against real Kafka, and those that take long: some minutes
+	@mkdir -p bin
+	go build -buildvcs=false -o bin/withkafka ./internal/realkafka/withkafka
+	bin/withkafka go test -timeout 20m -count 1 -tags integration -race -run '^TestIntegration' \
+		$(INTEGRATION_PACKAGES)
 
 .PHONY: crashtest
 crashtest: ## Web analytics on 2 million events, killed 50 times: some minutes

@@ -2,6 +2,10 @@
 
 package pipeline_test
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
-const slowSinkDuration = 30 * time.Second
+// TestIntegrationSlowSinkBoundsMemory has half a minute for a leak to show.
+func TestIntegrationSlowSinkBoundsMemory(t *testing.T) { slowSinkBoundsMemory(t, 30*time.Second) }

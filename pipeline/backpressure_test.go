@@ -56,9 +56,12 @@ func (s trickle) Write(ctx context.Context, b *pipeline.Records[parcel]) error {
 	return nil
 }
 
-// TestSlowSinkBoundsMemory runs a source that could make a hundred times what
-// its sink takes. All that may pile up is what the channels hold.
-func TestSlowSinkBoundsMemory(t *testing.T) {
+func TestSlowSinkBoundsMemory(t *testing.T) { slowSinkBoundsMemory(t, 3*time.Second) }
+
+// slowSinkBoundsMemory runs a source that could make a hundred times what its sink
+// takes. All that may pile up is what the channels hold.
+func slowSinkBoundsMemory(t *testing.T, duration time.Duration) {
+	t.Helper()
 	const perSecond = 2000 // the source makes far more than 200,000 a second
 	var made, taken atomic.Int64
 	p := pipeline.New(pipeline.DefaultParallelism(2), pipeline.BatchSize(64), pipeline.StopTimeout(10*time.Second))
@@ -67,17 +70,17 @@ func TestSlowSinkBoundsMemory(t *testing.T) {
 		pipeline.Func(func(c *pipeline.Context[string, parcel], v parcel) error { c.Emit(v); return nil }))
 	pipeline.To(kept, "trickle", trickle{perSecond, &taken}, pipeline.Parallelism(1))
 
-	ctx, cancel := context.WithTimeout(t.Context(), slowSinkDuration)
+	ctx, cancel := context.WithTimeout(t.Context(), duration)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	early := heapAfter(ctx, slowSinkDuration/5)
-	late := heapAfter(ctx, slowSinkDuration/5*3)
+	early := heapAfter(ctx, duration/5)
+	late := heapAfter(ctx, duration/5*3)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d records made, %d taken in %v; heap %d KiB early, %d KiB late",
-		made.Load(), taken.Load(), slowSinkDuration, early>>10, late>>10)
+		made.Load(), taken.Load(), duration, early>>10, late>>10)
 	if late > early+4<<20 {
 		t.Errorf("the heap grew from %d to %d KiB", early>>10, late>>10)
 	}

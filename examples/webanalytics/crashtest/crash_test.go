@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestCrash is a small crash test; make crashtest is the full one.
-func TestCrash(t *testing.T) {
+// TestIntegrationCrash is a small crash test; make crashtest is the full one.
+func TestIntegrationCrash(t *testing.T) {
 	c := config{events: 250_000, kills: 8, seed: 2, interval: 100 * time.Millisecond, cache: t.TempDir()}
 	var log strings.Builder
 	err := c.run(t.Context(), &log)
