@@ -65,6 +65,12 @@ bench: ## The engine beside hand-written code, goals met or missed
 bench-state: ## State larger than memory, and what checkpoints cost, goals met or missed
 	go run ./benchmarks/state
 
+.PHONY: bench-kafka
+bench-kafka: ## From topic to topic beside a loop by hand and goka, on a broker of its own
+	@mkdir -p bin
+	go build -buildvcs=false -o bin/withkafka ./internal/realkafka/withkafka
+	bin/withkafka go run ./benchmarks/kafka
+
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_TIME (10s)

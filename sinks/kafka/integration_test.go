@@ -68,7 +68,7 @@ func numberJob(s jobSpec) *pipeline.Pipeline {
 	in := pipeline.From(p, "in", source.Raw(source.Config{Brokers: s.Brokers, Topics: []string{s.In}, Bounded: true}))
 	byKey := pipeline.KeyBy(in, func(r source.Record[[]byte]) string { return string(r.Key) })
 	numbered := pipeline.Process(byKey, "number", func() *numbering { return &numbering{} })
-	out := kafka.NewProducer(kafka.Config{Brokers: s.Brokers, TransactionTimeout: time.Minute})
+	out := kafka.NewProducer(kafka.Config{Brokers: s.Brokers})
 	pipeline.To(numbered, "out", kafka.Encode(out, s.Out, func(n number, r *kgo.Record) error {
 		r.Key, r.Value = []byte(n.key), strconv.AppendInt(nil, n.n, 10)
 		return nil
@@ -130,22 +130,22 @@ func startJob(t *testing.T, s jobSpec) *jobProcess {
 	return p
 }
 
-// numbers is the input of a test, and what has to come of it.
-type numbers struct {
+// written is the input of a test, and what has to come of it.
+type written struct {
 	perKey  map[string]int64
 	records int
 }
 
 // writeNumbers writes records with keys of which some are far more frequent than
 // others.
-func writeNumbers(t *testing.T, brokers []string, topic string, records int) numbers {
+func writeNumbers(t *testing.T, brokers []string, topic string, records int) written {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MaxBufferedRecords(100_000))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	n := numbers{map[string]int64{}, records}
+	n := written{map[string]int64{}, records}
 	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, 20_000)
 	failed := make(chan error, 1)
 	for i := range records {
@@ -173,7 +173,7 @@ func writeNumbers(t *testing.T, brokers []string, topic string, records int) num
 
 // check compares what kcat reads, of committed transactions only, with what has to
 // be there.
-func (n numbers) check(t *testing.T, brokers []string, topic string) {
+func (n written) check(t *testing.T, brokers []string, topic string) {
 	t.Helper()
 	seen := make(map[string][]bool, len(n.perKey))
 	for key, count := range n.perKey {
@@ -347,6 +347,47 @@ func TestIntegrationBrokersKilled(t *testing.T) {
 	t.Log(kills, "brokers killed")
 	if kills < 2 {
 		t.Errorf("only %d brokers were killed", kills)
+	}
+	n.check(t, brokers, spec.Out)
+	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
+}
+
+// TestIntegrationBrokerAway takes the only broker away: before the job starts, for
+// a minute while it works, and again and again until it has ended.
+func TestIntegrationBrokerAway(t *testing.T) {
+	cluster := realkafka.New(t, realkafka.Options{})
+	brokers := cluster.Addrs()
+	spec := newSpec(t, brokers)
+	n := writeNumbers(t, brokers, spec.In, fromEnv(t, "MILLRACE_KAFKA_BROKER_RECORDS", 250_000))
+	cluster.Kill(0)
+	p := startJob(t, spec)
+	outage := time.Duration(fromEnv(t, "MILLRACE_KAFKA_OUTAGE", 60)) * time.Second
+	for _, away := range []time.Duration{2 * time.Second, outage} {
+		time.Sleep(away)
+		if err := cluster.Restart(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		awaitGroup(t, brokers, spec.Name)
+		cluster.Kill(0)
+	}
+	outages := 2
+	for running := true; running; outages++ {
+		if err := cluster.Restart(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-p.ended:
+			if err != nil {
+				t.Fatalf("%v\n%s", err, p.out.String())
+			}
+			running = false
+		case <-time.After(time.Second):
+			cluster.Kill(0)
+		}
+	}
+	t.Log(outages, "times away")
+	if out := p.out.String(); !strings.Contains(out, "brokers") {
+		t.Errorf("the job does not say that brokers are away:\n%s", out)
 	}
 	n.check(t, brokers, spec.Out)
 	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
