@@ -136,16 +136,17 @@ func (c *checkpoints) choose(ctx context.Context) error {
 	return nil
 }
 
-// chooseLatest takes the last checkpoint, and a savepoint only where there is none.
+// chooseLatest decides where the store does.
 func (c *checkpoints) chooseLatest() (*checkpoint.Manifest, error) {
-	where, err := c.store.Pointer()
-	if err == nil && where != "" {
-		err = fmt.Errorf("%s holds checkpoints of a job with exactly-once delivery to %s, where it is recorded which of them "+
-			"count: keep such a sink, or give the job another directory, and a savepoint to start from", c.store.Dir(), where)
-	}
-	if err != nil {
+	if err := c.decideHere(); err != nil {
 		return nil, err
 	}
+	return c.latestOrSavepoint()
+}
+
+// latestOrSavepoint takes the last checkpoint, and a savepoint only where there is
+// none.
+func (c *checkpoints) latestOrSavepoint() (*checkpoint.Manifest, error) {
 	m, err := c.store.Latest()
 	if err == nil && m == nil && c.cfg.savepoint != "" {
 		m, err = c.store.Load(c.cfg.savepoint)

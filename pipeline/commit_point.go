@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/checkpoint"
@@ -23,7 +25,8 @@ import (
 //
 // A sink that has one offers it by a method CommitPoint() CommitPoint, and sinks
 // that write by the same transaction offer the same one: a job has one at most.
-// It needs [Checkpoints].
+// It needs [Checkpoints]. What it prints as (fmt.Stringer) once it is open is told to
+// users as the place where it is recorded which checkpoint counts.
 type CommitPoint interface {
 	// Open is called at the job's start, before any operator is opened. From when
 	// it returns, no other process can commit in the job's name. It returns the
@@ -105,7 +108,7 @@ func nameOf(m *checkpoint.Manifest) string { return strconv.FormatInt(m.ID, 10) 
 func (c *checkpoints) chooseCommitted(ctx context.Context) (*checkpoint.Manifest, error) {
 	last, err := c.commitPoint.Open(ctx, &CommitEnv{
 		Job: c.job.cfg.name, Directory: c.store.Dir(), Interval: c.cfg.interval, Logger: c.log,
-		Holds: func(name string) bool { return c.held(name) != nil },
+		Holds: func(name string) bool { m, err := c.held(name); return m != nil && err == nil },
 	})
 	if err != nil {
 		return nil, err
@@ -114,53 +117,82 @@ func (c *checkpoints) chooseCommitted(ctx context.Context) (*checkpoint.Manifest
 	if last == "" {
 		return c.chooseFirst()
 	}
-	m := c.held(last)
-	if m == nil {
-		return nil, fmt.Errorf("the last committed checkpoint is %s, which %s does not hold: start the job with the directory "+
-			"it had, or give it another name; it would otherwise deliver its results again", last, c.store.Dir())
+	m, err := c.held(last)
+	if err != nil {
+		return nil, fmt.Errorf("the last committed checkpoint is %s: %w", last, err)
 	}
-	if m.Kind == checkpoint.KindSavepoint {
-		return m, nil
+	if m == nil {
+		return nil, fmt.Errorf("the last committed checkpoint is %s, which %s does not hold (it is recorded in %v): start the job "+
+			"with the directory it had, or give it another name; it would otherwise deliver its results again", last, c.store.Dir(), c.commitPoint)
+	}
+	if err := c.noteCommitted(); err != nil {
+		return nil, err
 	}
 	return m, c.store.Rewind(m.ID)
 }
 
-// chooseFirst decides for a job that has never committed.
+// chooseFirst decides for a job that has never committed. Its directory may hold
+// checkpoints that count nevertheless, of the time when it had no such sink.
 func (c *checkpoints) chooseFirst() (*checkpoint.Manifest, error) {
-	where, err := c.store.Pointer()
+	p, err := c.store.Pointer()
 	if err != nil {
 		return nil, err
 	}
-	if where != "" {
+	if p.Committed {
 		return nil, fmt.Errorf("%s holds checkpoints that were committed, and nothing is known of them any more where that was "+
-			"recorded (%s): to start anew, and deliver results again, give the job an empty directory", c.store.Dir(), where)
+			"recorded (%s): to start anew, and deliver results again, give the job an empty directory", c.store.Dir(), p.Where)
 	}
-	if err := c.store.Rewind(0); err != nil {
+	if p.Where == "" {
+		p.After = c.store.LastID()
+	}
+	p.Where = fmt.Sprint(c.commitPoint)
+	if err := c.store.SetPointer(p); err != nil {
 		return nil, err
 	}
-	if c.cfg.savepoint == "" {
-		return nil, nil
+	if err := c.store.Rewind(p.After); err != nil {
+		return nil, err
 	}
-	return c.store.Load(c.cfg.savepoint)
+	return c.latestOrSavepoint()
+}
+
+// decideHere is for a job without a commit point: its store decides, unless
+// another place did before.
+func (c *checkpoints) decideHere() error {
+	p, err := c.store.Pointer()
+	switch {
+	case err != nil || p.Where == "":
+		return err
+	case p.Committed:
+		return fmt.Errorf("%s holds checkpoints of a job with exactly-once delivery to %s, where it is recorded which of them "+
+			"count: keep such a sink, or give the job another directory, and a savepoint to start from", c.store.Dir(), p.Where)
+	}
+	if err := c.store.Rewind(p.After); err != nil {
+		return err
+	}
+	return c.store.RemovePointer()
 }
 
 // held returns a checkpoint by the name it was committed under, nil if it is not
 // there.
-func (c *checkpoints) held(name string) *checkpoint.Manifest {
-	var id int64
-	var run string
-	if _, err := fmt.Sscanf(name, "%d@%s", &id, &run); err != nil {
-		return nil
+func (c *checkpoints) held(name string) (*checkpoint.Manifest, error) {
+	number, _, ok := strings.Cut(name, "@")
+	if id, err := strconv.ParseInt(number, 10, 64); !ok || err != nil || id < 1 {
+		return nil, nil
 	}
-	if m, err := c.store.Load(strconv.FormatInt(id, 10)); err == nil && nameOf(m) == name {
-		return m
+	m, err := c.loadAs(number, name)
+	if m == nil && err == nil && c.cfg.savepoint != "" {
+		return c.loadAs(c.cfg.savepoint, name)
 	}
-	if c.cfg.savepoint != "" {
-		if m, err := c.store.Load(c.cfg.savepoint); err == nil && nameOf(m) == name {
-			return m
-		}
+	return m, err
+}
+
+// loadAs returns a checkpoint if it is there and is the one of that name.
+func (c *checkpoints) loadAs(what, name string) (*checkpoint.Manifest, error) {
+	m, err := c.store.Load(what)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && nameOf(m) != name {
+		return nil, nil
 	}
-	return nil
+	return m, err
 }
 
 // errUndecided is matched by the error of a commit point.
@@ -172,17 +204,20 @@ func (c *checkpoints) decide(id int64, m *checkpoint.Manifest) error {
 		return nil
 	}
 	err := c.commitPoint.Commit(c.ctx, &Commit{Checkpoint: id, Name: nameOf(m), Positions: positionsOf(m)})
+	if err == nil && !c.pointed {
+		err = c.noteCommitted()
+	}
 	if err != nil {
 		return fmt.Errorf("%w checkpoint %s: %w", errUndecided, m.Label(), err)
 	}
-	if c.pointed {
-		return nil
-	}
-	c.pointed = true
-	if err := c.store.SetPointer(fmt.Sprintf("%v", c.commitPoint)); err != nil {
-		return fmt.Errorf("%w checkpoint %s: %w", errUndecided, m.Label(), err)
-	}
 	return nil
+}
+
+// noteCommitted tells the store that a checkpoint was committed elsewhere, before
+// which it may be that none was.
+func (c *checkpoints) noteCommitted() error {
+	c.pointed = true
+	return c.store.SetPointer(checkpoint.Pointer{Where: fmt.Sprint(c.commitPoint), Committed: true})
 }
 
 func positionsOf(m *checkpoint.Manifest) []Position {

@@ -1,6 +1,9 @@
 package checkpoint
 
-import "fmt"
+import (
+	"encoding/json"
+	"fmt"
+)
 
 // A job whose results become visible by a transaction elsewhere, together with the
 // name of the checkpoint they belong to, takes its checkpoints in two steps: the
@@ -8,37 +11,93 @@ import "fmt"
 // manifest may so be one that was never decided. The file POINTER says where the
 // decisions are, so that nobody goes on without asking there.
 
-// Pointer returns what [Store.SetPointer] noted, empty if nothing.
-func (s *Store) Pointer() (string, error) {
-	b, err := s.disk.read(s.path(pointerName))
-	if missing(err) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("checkpoint store %s: %w", s.dir, err)
-	}
-	return string(b), nil
+// Pointer is what the file says.
+type Pointer struct {
+	// Where says, for people, where it is decided which checkpoint counts. Empty,
+	// the store decides, and there is no file.
+	Where string
+	// Committed says that a checkpoint was committed there.
+	Committed bool
+	// After is the newest checkpoint for which the store decided, before the job
+	// had another place for that; 0 is none. It counts until one is committed.
+	After int64
 }
 
-// SetPointer notes for good where it is decided which checkpoint counts, in words
-// for people, and so that a checkpoint was. Empty, the store decides again.
-func (s *Store) SetPointer(where string) error {
-	if err := s.setPointer(where); err != nil {
+// pointerFile is the file, which is one JSON object.
+type pointerFile struct {
+	Format    int    `json:"format"`
+	Where     string `json:"where"`
+	Committed bool   `json:"committed"`
+	After     int64  `json:"after,omitempty"`
+}
+
+const pointerFormat = 1
+
+// Pointer returns what [Store.SetPointer] noted, the zero value if nothing.
+func (s *Store) Pointer() (Pointer, error) {
+	name := s.path(pointerName)
+	b, err := s.disk.read(name)
+	if missing(err) {
+		return Pointer{}, nil
+	}
+	if err != nil {
+		return Pointer{}, fmt.Errorf("checkpoint store %s: %w", s.dir, err)
+	}
+	p, err := decodePointer(b)
+	if err != nil {
+		return Pointer{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+func decodePointer(b []byte) (Pointer, error) {
+	var f pointerFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return Pointer{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if f.Format > pointerFormat {
+		return Pointer{}, fmt.Errorf("%w: format %d, this program knows %d", ErrNewerFormat, f.Format, pointerFormat)
+	}
+	if f.Format != pointerFormat || f.Where == "" || f.After < 0 {
+		return Pointer{}, fmt.Errorf("%w: %q", ErrDamaged, b)
+	}
+	return Pointer{f.Where, f.Committed, f.After}, nil
+}
+
+// SetPointer notes for good where it is decided which checkpoint counts.
+func (s *Store) SetPointer(p Pointer) error {
+	if err := s.setPointer(p); err != nil {
 		return fmt.Errorf("checkpoint store %s: %w", s.dir, err)
 	}
 	return nil
 }
 
-func (s *Store) setPointer(where string) error {
+func (s *Store) setPointer(p Pointer) error {
+	b, err := json.Marshal(pointerFile{pointerFormat, p.Where, p.Committed, p.After})
+	if err != nil {
+		return err
+	}
 	name := s.path(pointerName)
 	tmp := name + temporary
-	if err := s.disk.write(tmp, []byte(where)); err != nil {
+	if err := s.disk.write(tmp, append(b, '\n')); err != nil {
 		return err
 	}
 	if err := s.disk.rename(tmp, name); err != nil {
 		return err
 	}
 	return s.disk.syncDir(s.dir)
+}
+
+// RemovePointer has the store decide again.
+func (s *Store) RemovePointer() error {
+	err := s.disk.remove(s.path(pointerName))
+	if err == nil {
+		err = s.disk.syncDir(s.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint store %s: %w", s.dir, err)
+	}
+	return nil
 }
 
 // Rewind removes the checkpoints after one, whose results never became visible.

@@ -34,13 +34,14 @@ type Config struct {
 	// come back; until then, readers of committed records wait behind it. It must
 	// be longer than a checkpoint may take to come about, and at most what the
 	// brokers allow (transaction.max.timeout.ms). Only for ExactlyOnce. Default:
-	// ten intervals of the job's checkpoints, but at least a minute and at most
-	// 15 minutes, which is what brokers allow unless told otherwise.
+	// 15 minutes, which is the most that brokers allow unless told otherwise. A job
+	// that is started again ends the transaction it had at once.
 	TransactionTimeout time.Duration
 
 	// BufferBytes is how many bytes of keys and values may wait in memory for the
-	// brokers, before the job waits as well; with ExactlyOnce, each subtask may
-	// hold as much again while a checkpoint is being completed. Default 32 MiB.
+	// brokers, before the job waits as well; one record may be larger. With
+	// ExactlyOnce, each subtask may hold as much again while a checkpoint is being
+	// completed. Default 32 MiB.
 	BufferBytes int
 
 	// Linger is how long a record waits for others to go out with. Default 5 ms.
@@ -121,7 +122,7 @@ func (c *Config) clientOptions(more ...kgo.Opt) []kgo.Opt {
 	opts = append(opts, c.Client...)
 	opts = append(opts,
 		kgo.SeedBrokers(c.Brokers...), kgo.RecordPartitioner(c.Partitioner), kgo.ProducerLinger(c.Linger),
-		kgo.MaxBufferedRecords(1<<20), kgo.MaxBufferedBytes(c.BufferBytes),
+		kgo.MaxBufferedRecords(1<<20),
 	)
 	return append(opts, more...)
 }

@@ -30,6 +30,9 @@
 // (offsets.retention.minutes). A job that was down for longer refuses to start,
 // rather than to deliver everything again.
 //
+// No other program may be a member of the group: the start refuses a group that has
+// members. One that joins later does no harm to the results.
+//
 // The brokers have to allow, where they ask: WRITE and DESCRIBE on the topics and
 // on the transactional ids (Config.TransactionalID, and the same with "-offsets"
 // behind it, for checkpoints with nothing to write), READ on the group.
@@ -45,9 +48,15 @@
 //
 // What the encoder rejects, and records that are larger than their topic takes,
 // go to the job's dead-letter output. Any other refusal of the brokers stops the
-// job. Brokers that are away are waited for.
+// job. Brokers that are away are waited for, with ExactlyOnce at most until the
+// transaction times out: then the job ends, and goes on exactly when it is started
+// again.
+//
+// [DeadLetters] is a sink for dead letters, of this job's sources, operators and
+// sinks: the original records, with headers that say what happened.
 //
 // # Metrics
 //
-// Counters: records, bytes_written (keys and values), rejected.
+// Counters: records, bytes_written (keys and values), rejected. [Producer.Stats]
+// has the figures of commits.
 package kafka

@@ -161,7 +161,7 @@ func TestRule26_KafkaJobSurvives(t *testing.T) {
 			for ended, starts := false, 0; !ended && starts < 8; starts++ {
 				k := &killer{left: 1 + rng.IntN(12)}
 				cfg := w.config()
-				cfg.Client = []kgo.Opt{kgo.WithHooks(k)}
+				cfg.Client = quick(kgo.WithHooks(k))
 				p := countJob(w, cfg, checkpointsIn(dir), pipeline.DefaultParallelism(1+rng.IntN(3)))
 				k.watch(p)
 				switch err := p.Run(t.Context()); {

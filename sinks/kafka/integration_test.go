@@ -296,7 +296,9 @@ func TestIntegrationRule26_KilledProcess(t *testing.T) {
 			t.Fatalf("the job had ended after %d kills: give it more records", done)
 		case <-time.After(time.Duration(100+rng.IntN(1200)) * time.Millisecond):
 			_ = p.Process.Signal(syscall.SIGKILL)
-			<-p.ended
+			if err := <-p.ended; err == nil {
+				t.Error("a killed process ended well")
+			}
 			done++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/internal/devkafka"
 	"github.com/millrace/millrace/sinks/kafka"
@@ -18,20 +19,34 @@ import (
 // world is a broker and what a test does with it.
 type world struct {
 	t       testing.TB
+	broker  *devkafka.Broker
 	brokers []string
 }
 
 func newWorld(t testing.TB, topics ...devkafka.Topic) *world {
 	t.Helper()
-	b, err := devkafka.Start(devkafka.Options{Topics: topics, Setup: []kfake.Opt{kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"})}})
+	return newWorldWith(t, devkafka.Options{Topics: topics})
+}
+
+func newWorldWith(t testing.TB, o devkafka.Options) *world {
+	t.Helper()
+	o.Setup = append(o.Setup, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	b, err := devkafka.Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &world{t, []string{b.Addr()}}
+	return &world{t, b, []string{b.Addr()}}
 }
 
-func (w *world) config() kafka.Config { return kafka.Config{Brokers: w.brokers} }
+func (w *world) config() kafka.Config { return kafka.Config{Brokers: w.brokers, Client: quick()} }
+
+// quick makes a client react at once, to which tests need not wait.
+func quick(opts ...kgo.Opt) []kgo.Opt {
+	return append([]kgo.Opt{
+		kgo.MetadataMinAge(10 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }),
+	}, opts...)
+}
 
 func (w *world) client(opts ...kgo.Opt) *kgo.Client {
 	w.t.Helper()
@@ -70,19 +85,68 @@ func (w *world) read(topic string) []string {
 
 func (w *world) readWith(topic string, isolation kgo.IsolationLevel) []string {
 	w.t.Helper()
-	c := w.client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(isolation), kgo.FetchMaxWait(50*time.Millisecond),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	c := w.client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(isolation), kgo.FetchMaxWait(10*time.Millisecond),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
+	defer c.Close()
+	left := w.ends(topic, isolation == kgo.ReadCommitted())
 	all := []string{}
-	for {
-		ctx, cancel := context.WithTimeout(w.t.Context(), 300*time.Millisecond)
+	for len(left) > 0 {
+		// Records of an aborted transaction are not shown, so one of them may be the
+		// last, and then there is nothing more to come.
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
 		fetches := c.PollFetches(ctx)
 		cancel()
 		if err := fetches.Err(); errors.Is(err, context.DeadlineExceeded) {
-			slices.Sort(all)
-			return all
+			break
 		} else if err != nil {
 			w.t.Fatal(err)
 		}
-		fetches.EachRecord(func(r *kgo.Record) { all = append(all, fmt.Sprintf("%s=%s", r.Key, r.Value)) })
+		fetches.EachRecord(func(r *kgo.Record) {
+			if left[r.Partition] <= r.Offset+1 {
+				delete(left, r.Partition)
+			}
+			if !r.Attrs.IsControl() {
+				all = append(all, fmt.Sprintf("%s=%s", r.Key, r.Value))
+			}
+		})
 	}
+	slices.Sort(all)
+	return all
+}
+
+// ends returns where partitions end that hold anything.
+func (w *world) ends(topic string, committed bool) map[int32]int64 {
+	w.t.Helper()
+	req := kmsg.NewPtrListOffsetsRequest()
+	if committed {
+		req.IsolationLevel = 1
+	}
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	c := w.client()
+	meta := kmsg.NewPtrMetadataRequest()
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = &topic
+	meta.Topics = append(meta.Topics, mt)
+	there, err := meta.RequestWith(w.t.Context(), c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for p := range there.Topics[0].Partitions {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp = int32(p), -1
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(w.t.Context(), c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ends := map[int32]int64{}
+	for _, p := range resp.Topics[0].Partitions {
+		if p.ErrorCode == 0 && p.Offset > 0 {
+			ends[p.Partition] = p.Offset
+		}
+	}
+	return ends
 }

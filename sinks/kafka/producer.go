@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,14 +24,17 @@ type Producer struct {
 	cfg    Config
 	topics []string // of its sinks
 
-	mu     sync.Mutex
-	users  int            // writers that are open, and the transaction; guarded by mu
-	client *kgo.Client    // nil while there are no users; guarded by mu
-	limits map[string]int // how large a record of a topic may be; guarded by mu
+	mu      sync.Mutex
+	users   int            // writers that are open, and the transaction; guarded by mu
+	client  *kgo.Client    // nil while there are no users; guarded by mu
+	limits  map[string]int // how large a record of a topic may be; guarded by mu
+	refused error          // why the last attempt to connect failed; guarded by mu
 
-	txn    *transaction // nil for AtLeastOnce
-	begun  atomic.Int64 // records that were produced since the last commit
-	failed atomic.Pointer[error]
+	attempts atomic.Int64 // to connect
+	txn      *transaction // nil for AtLeastOnce
+	begun    atomic.Int64 // records that were produced since the last commit
+	failed   atomic.Pointer[error]
+	stats    commitStats
 }
 
 // NewProducer returns a producer for sinks of one job.
@@ -42,28 +46,36 @@ func NewProducer(cfg Config) *Producer {
 	return p
 }
 
-// open connects, once for all users.
+// open connects, once for all users. Who waits for another's attempt fails with
+// it, or else the subtasks would all wait for StartTimeout, one after the other.
 func (p *Producer) open(ctx context.Context, log *slog.Logger, more ...kgo.Opt) error {
+	seen := p.attempts.Load()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users++; p.users > 1 {
+	switch {
+	case p.users > 0:
+		p.users++
 		return nil
+	case p.attempts.Load() > seen && p.refused != nil:
+		return p.refused
 	}
-	err := p.connect(ctx, log, more)
-	if err != nil {
-		p.users--
-		if p.client != nil {
-			p.client.Close()
-			p.client = nil
-		}
+	p.refused = p.connect(ctx, log, more)
+	p.attempts.Add(1)
+	if p.refused == nil {
+		p.users++
 	}
-	return err
+	return p.refused
 }
 
 func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt) error {
 	if err := p.cfg.check(); err != nil {
 		return err
 	}
+	if slices.Contains(p.topics, "") {
+		return errors.New("invalid sink: it has no topic")
+	}
+	p.begun.Store(0)
+	p.failed.Store(nil)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
 	defer cancel()
 	// Topics are asked for before the client that produces is made, since it is to
@@ -80,16 +92,21 @@ func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt
 		return err
 	}
 	opts := p.cfg.clientOptions(more...)
-	limits := p.limits
-	opts = append(opts, kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+	limits, buffer := p.limits, p.cfg.BufferBytes
+	for _, n := range limits { // the client would not take a record that is larger than its buffer
+		buffer = max(buffer, n)
+	}
+	opts = append(opts, kgo.MaxBufferedBytes(buffer), kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
 		if n, ok := limits[topic]; ok {
 			return int32(n)
 		}
 		return defaultLimit
 	}))
-	if p.client, err = kgo.NewClient(opts...); err != nil {
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
 		return fmt.Errorf("invalid config: Client: %w", err)
 	}
+	p.client = client
 	return nil
 }
 
@@ -209,7 +226,7 @@ func (p *Producer) produce(ctx context.Context, r *kgo.Record) {
 // produced notes the first record that could not be written.
 func (p *Producer) produced(r *kgo.Record, err error) {
 	if err != nil {
-		err = produceError(r.Topic, err)
+		err = p.explained(produceError(r.Topic, err))
 		p.failed.CompareAndSwap(nil, &err)
 	}
 }
@@ -242,6 +259,45 @@ func produceError(topic string, err error) error {
 			"job DESCRIBE_CONFIGS it, so that it knows: %w", topic, err)
 	}
 	return transactionError(fmt.Errorf("topic %q: %w", topic, err))
+}
+
+// explained adds to an error which transactional id it is about, where it is one.
+func (p *Producer) explained(err error) error {
+	if p.txn == nil || !fenced(err) {
+		return err
+	}
+	return fmt.Errorf("transactional id %q: %w", p.txn.id, err)
+}
+
+// ProducerStats is what is known of a producer's commits in this run.
+type ProducerStats struct {
+	// Commits counts transactions that were committed, those without records too.
+	Commits int64
+	// LastCommit is how long the last one took, from when all of its checkpoint was
+	// in the job's directory. Results wait that long in addition.
+	LastCommit time.Duration
+	// LongestCommit is how long the longest one took.
+	LongestCommit time.Duration
+}
+
+// Stats returns the figures of commits, zero for AtLeastOnce. It is safe from any
+// goroutine.
+func (p *Producer) Stats() ProducerStats {
+	p.stats.mu.Lock()
+	defer p.stats.mu.Unlock()
+	return p.stats.ProducerStats
+}
+
+type commitStats struct {
+	mu            sync.Mutex
+	ProducerStats // guarded by mu
+}
+
+func (s *commitStats) committed(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Commits++
+	s.LastCommit, s.LongestCommit = took, max(s.LongestCommit, took)
 }
 
 // counters of a writer.

@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-json"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/internal/show"
 	"github.com/millrace/millrace/pipeline"
 )
 
@@ -17,6 +18,7 @@ type Sink[T any] struct {
 	p      *Producer
 	topic  string
 	encode func(v T, r *kgo.Record) error
+	cut    func(r *kgo.Record, limit int) // makes a record fit that is too large; nil: it is rejected
 }
 
 // Encode writes to a topic with an encoder of the program's own, which fills in a
@@ -30,7 +32,7 @@ type Sink[T any] struct {
 // dead-letter output, and so does a record that is larger than the topic takes.
 func Encode[T any](p *Producer, topic string, encode func(v T, r *kgo.Record) error) *Sink[T] {
 	p.topics = append(p.topics, topic)
-	return &Sink[T]{p, topic, encode}
+	return &Sink[T]{p: p, topic: topic, encode: encode}
 }
 
 // JSON writes values as JSON, with keys from a function; nil for records without
@@ -55,9 +57,6 @@ func (s *Sink[T]) CommitPoint() pipeline.CommitPoint {
 
 // Open implements [pipeline.Sink].
 func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Writer[T], error) {
-	if s.topic == "" {
-		return nil, errors.New("invalid sink: it has no topic")
-	}
 	if s.encode == nil {
 		return nil, errors.New("invalid sink: it has no encoder")
 	}
@@ -79,25 +78,30 @@ type writer[T any] struct {
 	p       *Producer
 	limits  map[string]int
 	figures figures
+	closed  bool
 }
 
 // record makes a record of a value, nil if it was rejected.
-func (w *writer[T]) record(v T, time int64) *kgo.Record {
+func (w *writer[T]) record(v T, time int64) (*kgo.Record, error) {
 	r := &kgo.Record{Topic: w.sink.topic, Timestamp: timestamp(time)}
 	err := w.encode(v, r)
 	if err == nil {
 		err = w.tooLarge(r)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case pipeline.IsFatal(err):
+		return nil, err
+	default:
 		w.figures.rejected.Add(1)
 		w.env.Reject(pipeline.DeadLetter{
-			Time: time, Key: r.Key, Raw: r.Value, Record: fmt.Sprintf("%v", v), Error: err.Error(),
+			Time: time, Key: r.Key, Raw: r.Value, Record: show.Value(v), Error: err.Error(),
 		})
-		return nil
+		return nil, nil
 	}
 	w.figures.records.Add(1)
 	w.figures.bytes.Add(int64(len(r.Key) + len(r.Value)))
-	return r
+	return r, nil
 }
 
 func (w *writer[T]) encode(v T, r *kgo.Record) (err error) {
@@ -109,6 +113,9 @@ func (w *writer[T]) tooLarge(r *kgo.Record) error {
 	limit, known := w.limits[r.Topic]
 	if !known {
 		return fmt.Errorf("topic %q is none that a sink of the producer writes to", r.Topic)
+	}
+	if size(r) > limit && w.sink.cut != nil {
+		w.sink.cut(r, limit)
 	}
 	if n := size(r); n > limit {
 		return fmt.Errorf("topic %q: the record takes %d bytes, the topic takes %d (max.message.bytes)", r.Topic, n, limit)
@@ -137,7 +144,10 @@ func timestamp(ms int64) time.Time {
 
 // Close implements [pipeline.Closer].
 func (w *writer[T]) Close() error {
-	w.p.release()
+	if !w.closed {
+		w.closed = true
+		w.p.release()
+	}
 	return nil
 }
 
@@ -147,7 +157,11 @@ type atLeastOnce[T any] struct{ *writer[T] }
 // Write implements [pipeline.Writer].
 func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) error {
 	for i, v := range b.Values {
-		if r := w.record(v, b.Times[i]); r != nil {
+		r, err := w.record(v, b.Times[i])
+		if err != nil {
+			return err
+		}
+		if r != nil {
 			w.p.produce(ctx, r)
 		}
 	}
@@ -156,3 +170,18 @@ func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) erro
 
 // Flush implements [pipeline.Flusher]. It comes before a checkpoint, too.
 func (w *atLeastOnce[T]) Flush(ctx context.Context) error { return w.p.flush(ctx) }
+
+// Close implements [pipeline.Closer]. A job that ends has flushed before; one that
+// failed may have something left, which is written if the brokers are there.
+func (w *atLeastOnce[T]) Close() error {
+	if w.closed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	err := w.p.flush(ctx)
+	if errors.Is(err, context.Canceled) { // by a job that is over for another reason
+		err = nil
+	}
+	return errors.Join(err, w.writer.Close())
+}

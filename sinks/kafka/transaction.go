@@ -49,6 +49,9 @@ func (t *transaction) String() string {
 // Open implements [pipeline.CommitPoint].
 func (t *transaction) Open(ctx context.Context, env *pipeline.CommitEnv) (last string, err error) {
 	cfg := &t.p.cfg
+	if err := cfg.check(); err != nil {
+		return "", err
+	}
 	id, group := cfg.TransactionalID, cfg.Group
 	if id == "" {
 		id = env.Job
@@ -127,10 +130,7 @@ const allowedTimeout = 15 * time.Minute
 // transactionTimeout returns how long a transaction may take.
 func transactionTimeout(wanted, interval time.Duration) (time.Duration, error) {
 	if wanted == 0 {
-		wanted = min(max(10*interval, time.Minute), allowedTimeout)
-		if interval == 0 {
-			wanted = allowedTimeout
-		}
+		wanted = allowedTimeout
 	}
 	if wanted <= interval {
 		return 0, fmt.Errorf("invalid config: TransactionTimeout is %v and checkpoints are taken every %v: the brokers would abort "+
