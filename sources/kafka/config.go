@@ -35,6 +35,13 @@ type Config struct {
 	// the ends of that start. Default: the source goes on for ever.
 	Bounded bool
 
+	// Ordered merges all partitions by time into one sequence, so that a replay
+	// gives the same results and the same late records every time. It needs
+	// Bounded and a source of one subtask, and costs speed: see "Ordered replay"
+	// in the package's documentation. [Source.OrderedBy] says by which time.
+	// Default: partitions are read in turns, as they come.
+	Ordered bool
+
 	// ReadUncommitted also reads the records of transactions that are still open
 	// or were aborted. Records of aborted ones then count as if they had happened,
 	// so leave it off unless the producers use no transactions and you want to
@@ -160,6 +167,10 @@ func (c *Config) check() error {
 		return invalid("PartitionBytes is %d, must be from 1 to FetchBytes (%d)", c.PartitionBytes, c.FetchBytes)
 	case c.Reset < ResetRefused || c.Reset > ResetLatest:
 		return invalid("Reset is %d, which is none", c.Reset)
+	case c.Ordered && !c.Bounded:
+		return invalid("Ordered is set without Bounded: a partition that is quiet would stop the others")
+	case c.Ordered && c.Reset != ResetRefused:
+		return invalid("Ordered is set with a Reset: a replay that goes on without records is not the same one")
 	}
 	seen := map[string]bool{}
 	for _, topic := range c.Topics {
@@ -188,13 +199,22 @@ func (c *Config) matcher() (*regexp.Regexp, error) {
 // shorter than the client's own default.
 const fetchWait = 500 * time.Millisecond
 
+// orderedWait is that of an ordered source, which often asks for a single
+// partition that all others wait for. It is bounded, so there always is
+// something to come.
+const orderedWait = 10 * time.Millisecond
+
 func (c *Config) clientOptions(h *health) []kgo.Opt {
 	isolation := kgo.ReadCommitted()
 	if c.ReadUncommitted {
 		isolation = kgo.ReadUncommitted()
 	}
+	wait := fetchWait
+	if c.Ordered {
+		wait = orderedWait
+	}
 	opts := []kgo.Opt{
-		kgo.ClientID("millrace"), kgo.FetchMaxWait(fetchWait), kgo.RetryTimeout(c.StartTimeout), kgo.DisableClientMetrics(),
+		kgo.ClientID("millrace"), kgo.FetchMaxWait(wait), kgo.RetryTimeout(c.StartTimeout), kgo.DisableClientMetrics(),
 	}
 	opts = append(opts, c.Client...)
 	return append(opts,

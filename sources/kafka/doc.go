@@ -6,8 +6,10 @@
 //	}), pipeline.BoundedDisorder(Hit.Time, 10*time.Second).IdleAfter(time.Minute))
 //
 // [JSON] decodes values, [JSONRecords] has their keys, headers and coordinates
-// besides, [Raw] leaves them as they are, and with [Decode] a program brings a
-// decoder of its own. Event times are the timestamps of the records, unless the
+// besides, [Protobuf] and [ProtobufRecords] do the same for generated messages,
+// [Raw] leaves them as they are, and with [Decode] a program brings a decoder of
+// its own. [RegisteredJSON], [RegisteredProtobuf] and [Registered] read values in
+// the wire format of Confluent's schema registry. Event times are the timestamps of the records, unless the
 // watermark strategy takes them from the decoded value.
 //
 // # Splits
@@ -53,6 +55,39 @@
 // started. That is the last stable offset: what is in or behind a transaction
 // that was open then is left out. Markers of transactions have offsets, too, so
 // numbers of records and differences of offsets are not the same.
+//
+// # Ordered replay
+//
+// Bounded reading takes partitions in turns, as they come, so the order in which
+// a job sees records of different partitions is another one each time. Results
+// are the same all the same as long as no record is later than the disorder
+// bound plus the allowed lateness. With Config.Ordered so are the records that
+// are too late, and the results that correct earlier ones:
+//
+//	cfg := kafka.Config{Brokers: brokers, Topics: []string{"hits"}, Bounded: true, Ordered: true}
+//	hits := pipeline.From(p, "hits", kafka.JSON[Hit](cfg).OrderedBy(Hit.Time),
+//		pipeline.BoundedDisorder(Hit.Time, 10*time.Second), pipeline.Parallelism(1))
+//
+// Of the next records of all partitions, the one with the lowest time always
+// goes first; where times are equal, topic, partition and offset decide. The
+// order within a partition stays as it is. Sizes of batches and fetches, speeds
+// of partitions and brokers, and restarts from a checkpoint have no part in it.
+// The times are the timestamps of the records, or what [Source.OrderedBy] says.
+// One far in the future holds up its partition until the others are at their
+// ends, and makes what is behind it late.
+//
+// The source has one subtask, and waits for its slowest partition. It holds at
+// most two or three fetches of each, that is Config.PartitionBytes, which should
+// be small where there are hundreds. A batch holds records of one partition, so
+// where partitions alternate in time from record to record, batches have one
+// record each and a job that does little else takes about three times as long.
+//
+// What the watermark strategy does by the clock takes the effect away, so leave
+// IdleAfter and AdvanceWhenIdle out; MaxDrift, which there is no need for, is
+// refused. The engine sends the watermark before each late record, but otherwise
+// when it sees fit, which windows do not depend on; an operator of your own that
+// compares the watermark with records that are not late does. So does one behind
+// a second exchange between several subtasks.
 //
 // # Bad input
 //

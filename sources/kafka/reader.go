@@ -79,25 +79,9 @@ func (r *reader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	first := !r.begun
-	r.begun = true
 	for {
-		if err := r.takeNews(); err != nil {
+		if told, err := r.tellNews(b); told || err != nil {
 			return err
-		}
-		for _, s := range r.announce {
-			b.AddSplit(s.name)
-		}
-		r.untold = append(r.untold, r.announce...)
-		r.announce = r.announce[:0]
-		switch {
-		case len(r.untold) > 0:
-			r.tellStart(b)
-			return nil
-		case r.cluster.cfg.Bounded && r.live == 0:
-			return pipeline.ErrEndOfInput
-		case first: // the engine waits to hear of us
-			return nil
 		}
 		if s := r.next(); s != nil {
 			r.fill(s, b)
@@ -107,6 +91,28 @@ func (r *reader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error 
 			return err
 		}
 	}
+}
+
+// tellNews says in b what there is to say before any record, if there is.
+func (r *reader[T]) tellNews(b *pipeline.SourceBatch[T]) (told bool, err error) {
+	first := !r.begun
+	r.begun = true
+	if err := r.takeNews(); err != nil {
+		return false, err
+	}
+	for _, s := range r.announce {
+		b.AddSplit(s.name)
+	}
+	r.untold = append(r.untold, r.announce...)
+	r.announce = r.announce[:0]
+	switch {
+	case len(r.untold) > 0:
+		r.tellStart(b)
+		return true, nil
+	case r.cluster.cfg.Bounded && r.live == 0:
+		return false, pipeline.ErrEndOfInput
+	}
+	return first, nil // the engine waits to hear of us
 }
 
 // takeNews takes what discovery has found.
@@ -336,6 +342,9 @@ func (r *reader[T]) take(p partition, f *kgo.FetchPartition) {
 	}
 	if r.Paused(s.name) {
 		r.hold(s)
+	}
+	if r.cluster.cfg.Ordered {
+		r.holdAhead(s, len(f.Records))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type Source[T any] struct {
 	cfg    Config
 	decode func(*kgo.Record, *T) error
+	by     func(T) int64 // of an ordered source, nil is by timestamp
 }
 
 // Open implements [pipeline.Source].
@@ -31,6 +32,11 @@ func (s *Source[T]) Open(ctx context.Context, env *pipeline.SourceEnv) (pipeline
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Ordered {
+		if err := checkOrdered(env); err != nil {
+			return nil, err
+		}
+	}
 	log := loggerOf(env)
 	c := &cluster{cfg: cfg, pattern: pattern, health: newHealth(log)}
 	if c.client, err = cfg.newClient(c.health); err != nil {
@@ -45,6 +51,9 @@ func (s *Source[T]) Open(ctx context.Context, env *pipeline.SourceEnv) (pipeline
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		return nil, err
+	}
+	if cfg.Ordered {
+		return newOrdered(r, s.by), nil
 	}
 	return r, nil
 }

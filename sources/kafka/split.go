@@ -28,6 +28,7 @@ type split struct {
 	pending   []*kgo.Record
 	done      bool // read to its end
 	held      bool // the client was told not to fetch it
+	low       int  // with so few pending, an ordered source has more fetched
 }
 
 func (s *split) position() []byte {
