@@ -25,6 +25,8 @@ type config struct {
 	overwrite             bool
 	trackingID            string
 
+	around func(pipeline.Source[Event]) pipeline.Source[Event] // of a test, or nil
+
 	parallelism, batchSize          int
 	outOfOrderness, allowedLateness time.Duration
 	dedupeHorizon                   time.Duration

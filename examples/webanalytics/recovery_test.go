@@ -7,14 +7,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/pipeline"
 )
@@ -94,9 +96,10 @@ func nasaLines(t *testing.T, n int) string {
 }
 
 // ready is a job that was started as the program starts it.
-func ready(t *testing.T, args ...string) *job {
+func ready(t *testing.T, g *gate, args ...string) *job {
 	t.Helper()
 	cfg, err := parseFlags(args, io.Discard)
+	cfg.around = g.around
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,12 +117,13 @@ func killed(t *testing.T, args []string) output {
 	r := rand.New(rand.NewPCG(1, uint64(len(args))))
 	for kills := 0; ; kills++ {
 		parallelism := []string{"2", "1", "3"}[kills%3]
-		j := ready(t, append(slices.Clone(args), "-output", out, "-checkpoints", dir,
+		g := newGate(r.Int64N(threeWayRecords * int64(kills+1) / 3))
+		j := ready(t, g, append(slices.Clone(args), "-output", out, "-checkpoints", dir,
 			"-checkpoint-interval", "20ms", "-parallelism", parallelism, "-batch-size", "32")...)
 		over, watched := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(watched)
-			if read(j, r.Int64N(threeWayRecords*int64(kills+1)/3), over) {
+			if g.await(over) {
 				j.Kill()
 			}
 		}()
@@ -151,15 +155,14 @@ func rescaled(t *testing.T, args []string) output {
 		if i < 2 {
 			all = append(all, "-savepoint-on-exit", name)
 		}
-		j := ready(t, all...)
+		g := newGate([]int64{threeWayRecords / 6, threeWayRecords / 6, math.MaxInt64}[i])
+		j := ready(t, g, all...)
 		ctx, cancel := context.WithCancel(t.Context())
 		over := make(chan struct{})
-		if i < 2 {
-			go func() {
-				defer cancel()
-				read(j, threeWayRecords/6, over)
-			}()
-		}
+		go func() {
+			defer cancel()
+			g.await(over)
+		}()
 		var stdout, stderr bytes.Buffer
 		code := j.run(ctx, &stdout, &stderr)
 		close(over)
@@ -172,22 +175,63 @@ func rescaled(t *testing.T, args []string) output {
 	return readOutput(t, out)
 }
 
-// read says whether the job has read n records in this start, once it has or is
-// over.
-func read(j *job, n int64, over <-chan struct{}) bool {
-	poll := time.NewTicker(100 * time.Microsecond)
-	defer poll.Stop()
-	for {
-		stats := j.Stats()
-		if len(stats) > 0 && figuresOf(stats).records >= n {
-			return true
-		}
-		select {
-		case <-poll.C:
-		case <-over:
-			return false
-		}
+// gate lets a job read a number of records and no more, so that it is where a test
+// wants it when it is stopped or killed, however busy the machine.
+type gate struct {
+	left    atomic.Int64
+	reached chan struct{}
+	once    sync.Once
+}
+
+func newGate(n int64) *gate {
+	g := &gate{reached: make(chan struct{})}
+	g.left.Store(n)
+	return g
+}
+
+func (g *gate) around(s pipeline.Source[Event]) pipeline.Source[Event] { return gatedSource{s, g} }
+
+// await says whether the job has come to the gate, once it has or is over.
+func (g *gate) await(over <-chan struct{}) bool {
+	select {
+	case <-g.reached:
+		return true
+	case <-over:
+		return false
 	}
+}
+
+type gatedSource struct {
+	pipeline.Source[Event]
+	g *gate
+}
+
+func (s gatedSource) Open(ctx context.Context, env *pipeline.SourceEnv) (pipeline.Reader[Event], error) {
+	r, err := s.Source.Open(ctx, env)
+	return &gatedReader{r, s.g}, err
+}
+
+type gatedReader struct {
+	pipeline.Reader[Event]
+	g *gate
+}
+
+func (r *gatedReader) Read(ctx context.Context, b *pipeline.SourceBatch[Event]) error {
+	if r.g.left.Load() <= 0 {
+		r.g.once.Do(func() { close(r.g.reached) })
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	err := r.Reader.Read(ctx, b)
+	r.g.left.Add(-int64(len(b.Values)))
+	return err
+}
+
+func (r *gatedReader) Close() error {
+	if c, ok := r.Reader.(pipeline.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // TestGoesOn: the same command, given again and again, gets the job done once.

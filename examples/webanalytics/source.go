@@ -15,7 +15,14 @@ func (c *config) events(p *pipeline.Pipeline) pipeline.Stream[Event] {
 	if c.demo {
 		return c.demoEvents(p)
 	}
-	return pipeline.From(p, sourceName, c.inputFiles(), pipeline.BoundedDisorder(Event.Time, c.outOfOrderness))
+	return pipeline.From(p, sourceName, c.source(), pipeline.BoundedDisorder(Event.Time, c.outOfOrderness))
+}
+
+func (c *config) source() pipeline.Source[Event] {
+	if c.around != nil {
+		return c.around(c.inputFiles())
+	}
+	return c.inputFiles()
 }
 
 func (c *config) inputFiles() *files.Source[Event] {
