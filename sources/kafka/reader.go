@@ -348,10 +348,22 @@ func (r *reader[T]) take(p partition, f *kgo.FetchPartition) {
 	}
 }
 
+// partitions returns those of all splits.
+func (r *reader[T]) partitions() map[string][]int32 {
+	all := map[string][]int32{}
+	for p := range r.splits {
+		all[p.topic] = append(all[p.topic], p.number)
+	}
+	return all
+}
+
 // Close implements [pipeline.Closer].
 func (r *reader[T]) Close() error {
 	r.closed.Do(func() {
 		r.endDiscovery()
+		// Closing the client does not keep an update of its metadata from fetching
+		// the partitions once more, while it ends the sessions of fetches.
+		r.cluster.client.RemoveConsumePartitions(r.partitions())
 		r.cluster.client.Close()
 	})
 	return nil
