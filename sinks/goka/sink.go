@@ -11,6 +11,7 @@ import (
 	lovoo "github.com/lovoo/goka"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/internal/kafkaoutage"
 	"github.com/millrace/millrace/internal/show"
 	"github.com/millrace/millrace/pipeline"
 )
@@ -54,7 +55,7 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 	w.client, err = s.cfg.newClient(
 		kgo.DefaultProduceTopic(t.topic), kgo.ProducerBatchMaxBytes(int32(t.maxMessage)),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int { return w.partition })),
-		kgo.MaxBufferedBytes(bufferBytes), kgo.WithHooks(newOutages(env.Logger)),
+		kgo.MaxBufferedBytes(bufferBytes), kgo.WithHooks(kafkaoutage.New(env.Logger)),
 	)
 	if err != nil {
 		return nil, err

@@ -396,7 +396,7 @@ func TestIntegrationBrokerAway(t *testing.T) {
 		}
 	}
 	t.Log(outages, "times away")
-	if out := p.out.String(); !strings.Contains(out, "brokers") {
+	if out := p.out.String(); !strings.Contains(out, "no connection to broker") {
 		t.Errorf("the job does not say that brokers are away:\n%s", out)
 	}
 	n.check(t, brokers, spec.Out)

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/millrace/millrace/internal/kafkaoutage"
 	"github.com/millrace/millrace/pipeline"
 )
 
@@ -96,7 +97,7 @@ func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt
 	for _, n := range limits { // the client would not take a record that is larger than its buffer
 		buffer = max(buffer, n)
 	}
-	opts = append(opts, kgo.MaxBufferedBytes(buffer), kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+	opts = append(opts, kgo.WithHooks(kafkaoutage.New(log)), kgo.MaxBufferedBytes(buffer), kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
 		if n, ok := limits[topic]; ok {
 			return int32(n)
 		}

@@ -1,4 +1,5 @@
-package goka
+// Package kafkaoutage logs brokers that are away, for Kafka's sinks.
+package kafkaoutage
 
 import (
 	"context"
@@ -12,9 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// outages logs brokers that are away. The client itself retries for ever without
+// Outages logs brokers that are away. The client itself retries for ever without
 // a word, and somebody who wonders why a job stands still looks into its log.
-type outages struct {
+type Outages struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
@@ -24,15 +25,16 @@ type outages struct {
 // logInterval is how often the log repeats what has not changed.
 const logInterval = 30 * time.Second
 
-func newOutages(log *slog.Logger) *outages {
+// New returns a hook for kgo.WithHooks. A nil logger is slog.Default().
+func New(log *slog.Logger) *Outages {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &outages{log: log, logged: map[string]time.Time{}}
+	return &Outages{log: log, logged: map[string]time.Time{}}
 }
 
 // OnBrokerConnect implements [kgo.HookBrokerConnect].
-func (o *outages) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+func (o *Outages) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
 		return // the job's end
 	}
