@@ -247,6 +247,7 @@ func TestRule27_BloomGenerationsExpireInEventTime(t *testing.T) {
 }
 
 func TestDedupeApproximate(t *testing.T) {
+	tooLargeForRace(t)
 	r := rand.New(rand.NewPCG(3, 3))
 	n, rate := 300_000, 0.01
 	if testing.Short() {
@@ -337,6 +338,7 @@ func (r *ascendingReader) Read(_ context.Context, b *pipeline.SourceBatch[int64]
 // TestRule30_DedupeStateIsFlat runs millions of ids through a horizon of ten
 // seconds, and looks at what is remembered on the way.
 func TestRule30_DedupeStateIsFlat(t *testing.T) {
+	tooLargeForRace(t)
 	n := 4_000_000
 	if testing.Short() {
 		n = 400_000

@@ -41,6 +41,7 @@ func TestRule03_OneSplitHasTheSameLateRecordsAtAnyParallelism(t *testing.T) {
 // that is ahead must not keep one generation of filters open for all ids that
 // follow.
 func TestRule30_OneFarRecordDoesNotGrowFilters(t *testing.T) {
+	tooLargeForRace(t)
 	peak := func(far bool) (most int64) {
 		steady := make([]rec, 400_000) // 400 s, of which ids are kept for one
 		for i := range steady {
