@@ -340,7 +340,7 @@ func TestIntegrationBrokersKilled(t *testing.T) {
 	cluster := realkafka.New(t, realkafka.Options{Brokers: 3})
 	brokers := cluster.Addrs()
 	spec := newSpec(t, brokers)
-	n := writeNumbers(t, brokers, spec.In, fromEnv(t, "MILLRACE_KAFKA_BROKER_RECORDS", 250_000))
+	n := writeNumbers(t, brokers, spec.In, fromEnv(t, "MILLRACE_KAFKA_BROKER_RECORDS", 500_000))
 	p := startJob(t, spec)
 	awaitGroup(t, brokers, spec.Name) // a start is not to wait for more than its time-out
 	kills := 0
@@ -351,7 +351,7 @@ func TestIntegrationBrokersKilled(t *testing.T) {
 				t.Fatalf("%v\n%s", err, p.out.String())
 			}
 			running = false
-		case <-time.After(700 * time.Millisecond):
+		case <-time.After(300 * time.Millisecond):
 			i := kills % 3
 			cluster.Kill(i)
 			kills++
@@ -365,8 +365,8 @@ func TestIntegrationBrokersKilled(t *testing.T) {
 		}
 	}
 	t.Log(kills, "brokers killed")
-	if kills < 2 {
-		t.Errorf("only %d brokers were killed", kills)
+	if kills == 0 {
+		t.Error("no broker was killed")
 	}
 	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
 	n.check(t, brokers, spec.Out)
