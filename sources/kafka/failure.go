@@ -19,7 +19,10 @@ func (r *reader[T]) fetchError(ctx context.Context, p partition, s *split, err e
 		return r.reset(ctx, s)
 	case lost && s != nil && r.cluster.cfg.Reset != ResetRefused:
 		r.log.Warn("the log was cut, going on where it ends", "partition", s.name, "offset", s.next, "error", loss)
+		// The client goes on there by itself, but whether what it has fetched by
+		// now is of the old log or the new one, nothing tells.
 		s.cut(loss.ResetTo)
+		r.refetch(s, s.fetched())
 		return nil
 	case lost:
 		return fmt.Errorf("partition %s: the log was cut: records that were read are not in it any more (Config.Reset would go on): %w", p, loss)
@@ -64,9 +67,15 @@ func (r *reader[T]) reset(ctx context.Context, s *split) error {
 	case len(s.pending) == 0:
 		s.next, s.epoch = fetched.next, -1
 	}
-	r.cluster.client.RemoveConsumePartitions(map[string][]int32{s.topic: {s.number}})
-	r.fetch([]*split{fetched})
+	r.refetch(s, fetched.next)
 	return nil
+}
+
+// refetch has the client forget what it fetched of a split, and fetch from an
+// offset on without asking whether the log is the one that was read before.
+func (r *reader[T]) refetch(s *split, offset int64) {
+	r.cluster.client.RemoveConsumePartitions(map[string][]int32{s.topic: {s.number}})
+	r.fetch([]*split{{partition: s.partition, name: s.name, next: offset, epoch: -1}})
 }
 
 // fetched returns the offset that the client is to fetch next. What came before

@@ -295,19 +295,17 @@ func (r *reader[T]) poll(ctx context.Context) error {
 		return nil // it came before there was anything to wake
 	}
 	fetches := r.cluster.client.PollFetches(pollCtx)
-	for _, f := range fetches {
-		for i := range f.Topics {
-			t := &f.Topics[i]
-			for j := range t.Partitions {
-				p := partition{t.Topic, t.Partitions[j].Partition}
-				r.take(p, &t.Partitions[j])
-				// What ended the poll comes as an error of it.
-				if err := t.Partitions[j].Err; err != nil && !errors.Is(err, pollCtx.Err()) {
-					if err := r.fetchError(ctx, p, r.splits[p], err); err != nil {
-						return err
-					}
-				}
-			}
+	fetches.EachPartition(func(t kgo.FetchTopicPartition) {
+		r.take(partition{t.Topic, t.Partition}, &t.FetchPartition)
+	})
+	// What is wrong with a partition concerns all that was fetched of it.
+	for _, failed := range fetches.Errors() {
+		if errors.Is(failed.Err, pollCtx.Err()) {
+			continue // what ended the poll comes as an error of it
+		}
+		p := partition{failed.Topic, failed.Partition}
+		if err := r.fetchError(ctx, p, r.splits[p], failed.Err); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
