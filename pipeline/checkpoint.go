@@ -520,6 +520,7 @@ func (c *checkpoints) committed(a checkpoint.Action) {
 		t.complete.Store(a.ID)
 		t.wake()
 	}
+	c.acknowledge(a.ID)
 	c.answer(a, c.notExported)
 	if !a.Final { // else it is for StopWithSavepoint to tell
 		c.notExported = nil

@@ -101,6 +101,9 @@ func (r *sourceRunner[T]) open(ctx context.Context) error {
 	r.reader = reader
 	r.pauser, _ = reader.(Pauser)
 	r.readCtx, r.stop = context.WithCancel(in.task.job.ctx)
+	if a, ok := reader.(Acknowledger); ok {
+		in.told = &acknowledging{reader: a, ctx: in.task.job.ctx, fail: func(err error) { in.task.job.fail(in.failure("", err)) }}
+	}
 	err = in.unclaimedSides()
 	if r.strategy.drift > 0 && r.pauser == nil {
 		err = fmt.Errorf("MaxDrift needs a reader that can pause splits, %T can't", reader)
@@ -161,9 +164,12 @@ func (s *split[T]) snapshot() checkpoint.Split {
 	return checkpoint.Split{Name: s.name, Position: s.position, Watermark: s.watermark, Idle: s.idle, Finished: s.finished}
 }
 
-// close ends the reading goroutine before it closes the reader it uses.
+// close ends the goroutines that use the reader before it closes it.
 func (r *sourceRunner[T]) close() error {
 	r.stop()
+	if told := r.inst.told; told != nil {
+		told.end()
+	}
 	if r.started && !r.readerEnd && !r.awaitReader() {
 		return fmt.Errorf("the reader did not return within %v of its context's end", readerGrace)
 	}

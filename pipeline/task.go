@@ -75,6 +75,7 @@ type instance struct {
 	snapshot func(id int64, s *subtaskSnapshot) error // adds to a checkpoint; nil: nothing but the watermark
 	commit   func(id int64)                           // commits up to a checkpoint; nil: nothing to commit
 	commits  bool                                     // the sink is a Committer, known once it is open
+	told     *acknowledging                           // a reader that wants to know of complete checkpoints, or nil
 	restored *checkpoint.Operator                     // what there is to start from, or nil
 	files    files
 
