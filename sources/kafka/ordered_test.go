@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -222,10 +223,13 @@ func TestOrderedRefused(t *testing.T) {
 func TestOrderedHoldsFastPartitions(t *testing.T) {
 	const records = 2000
 	w := newWorld(t, devkafka.Topic{Name: "a", Partitions: 2})
+	values := rand.NewChaCha8([32]byte{}) // a fetch is limited by compressed bytes, and should take many
 	for from := int64(0); from < records; from += 10 {
 		var some []*kgo.Record
 		for i := from; i < from+10; i++ {
-			some = append(some, &kgo.Record{Topic: "a", Timestamp: time.Unix(i, 0), Value: make([]byte, 100)})
+			value := make([]byte, 100)
+			_, _ = values.Read(value) // never fails
+			some = append(some, &kgo.Record{Topic: "a", Timestamp: time.Unix(i, 0), Value: value})
 		}
 		w.write(some...)
 	}
