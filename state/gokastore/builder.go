@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/lovoo/goka/storage"
 )
 
@@ -70,13 +71,17 @@ func (b *builder) openStore(dir string) (_ *store, err error) {
 		return nil, fmt.Errorf("invalid option: CacheSize is negative: %d", b.cacheSize)
 	}
 	o := b.options()
-	o.Cache = b.acquire()
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	l := &logs{FS: o.FS}
+	o.FS, o.Cache = l, b.acquire()
 	db, err := pebble.Open(dir, o)
 	if err != nil {
 		b.release()
 		return nil, err
 	}
-	s, err := newStore(db, !o.DisableWAL, b.release)
+	s, err := newStore(db, l, !o.DisableWAL, b.release)
 	if err != nil {
 		err = errors.Join(err, db.Close())
 		b.release()

@@ -41,6 +41,6 @@
 // taken out with View.Evict may come back when the process is killed.
 //
 // A disk that is full or fails is an error, and the storage takes no more writes
-// until the process is started again. Where Pebble's own work in the background
+// until it is opened again. Where Pebble's own work in the background
 // meets it first and has no way back, the process ends with a panic.
 package gokastore

@@ -92,8 +92,9 @@ func (i *iterator) Value() ([]byte, error) {
 
 // Release implements [storage.Iterator].
 func (i *iterator) Release() {
-	i.store.forget(i)
 	_ = i.end(nil) // what went wrong was in Err before
+	// Not earlier, or Close would not wait for it.
+	i.store.forget(i)
 }
 
 // end closes the iterator, for a reason or, when it is released, for none.

@@ -1,6 +1,7 @@
 package gokastore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ var errNil = errors.New("value is nil, which is a deletion in the topic: use Del
 // all else.
 type store struct {
 	db      *pebble.DB
+	logs    *logs
 	logged  bool   // Pebble writes a log
 	release func() // gives back what is shared
 
@@ -62,9 +64,9 @@ const (
 
 var offsetKey = []byte{metaPrefix, 'o', 'f', 'f', 's', 'e', 't'}
 
-func newStore(db *pebble.DB, logged bool, release func()) (*store, error) {
+func newStore(db *pebble.DB, l *logs, logged bool, release func()) (*store, error) {
 	s := &store{
-		db: db, logged: logged, release: release,
+		db: db, logs: l, logged: logged, release: release,
 		pending: map[string][]byte{}, iterators: map[*iterator]struct{}{},
 	}
 	stored, err := s.read(offsetKey)
@@ -263,14 +265,23 @@ func (s *store) secure() error {
 	return s.guard(func() error { return s.db.LogData(nil, pebble.Sync) })
 }
 
-// guard calls Pebble to write. A log that can't be written, on a full disk, is a
-// panic there, and the database may be locked for good after it: so nothing is
-// written any more, and goka hears of it by an error, as it would from LevelDB.
-// s.mu is held.
-func (s *store) guard(write func() error) (err error) {
-	if s.broken != nil {
-		return s.broken
+// guard calls Pebble to write. When logs can't be written, on a full disk, nothing
+// is any more, and goka hears of it by an error, as it would from LevelDB. s.mu is
+// held.
+func (s *store) guard(write func() error) error {
+	err := cmp.Or(s.broken, s.logs.failure())
+	if err == nil {
+		err = cmp.Or(s.caught(write), s.logs.failure())
 	}
+	if err != nil && (s.broken != nil || s.logs.failure() != nil) {
+		return fmt.Errorf("storage is broken until it is opened again: %w", err)
+	}
+	return err
+}
+
+// caught makes an error of a panic, which is how Pebble says that it can't go on.
+// The database may be locked for good after it, and is not even closed any more.
+func (s *store) caught(do func() error) (err error) {
 	defer func() {
 		r := recover()
 		if r == nil {
@@ -280,10 +291,9 @@ func (s *store) guard(write func() error) (err error) {
 		if !ok {
 			cause = fmt.Errorf("%v", r)
 		}
-		s.broken = fmt.Errorf("storage is broken until the process is started again: %w", cause)
-		err = s.broken
+		s.broken, err = cause, cause
 	}()
-	return write()
+	return do()
 }
 
 // Close implements [storage.Storage]. Iterators that are still open end.
@@ -300,7 +310,7 @@ func (s *store) Close() error {
 	}
 	clear(s.iterators)
 	if s.broken == nil {
-		err = errors.Join(err, s.guard(s.db.Close))
+		err = errors.Join(err, s.caught(s.db.Close))
 	}
 	s.release()
 	if err != nil {
