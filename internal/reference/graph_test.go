@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	graphs = flag.Int("graph.n", 1000, "how many random graphs to run")
+	graphs = flag.Int("graph.n", 1000/share, "how many random graphs to run")
 	seed   = flag.Uint64("graph.seed", 0, "run the graph of this seed alone; 0 runs -graph.n others")
 	family = flag.String("graph.family", "", "in time or late; both where empty")
 	repeat = flag.Int("graph.repeat", 1, "how often to run each graph")

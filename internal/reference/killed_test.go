@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	kills     = flag.Int("graph.kills", 200, "how many kills random graphs have to survive")
+	kills     = flag.Int("graph.kills", 200/share, "how many kills random graphs have to survive")
 	killsSeed = flag.Uint64("graph.kills.seed", 1, "the seed of the first graph that is killed")
 )
 
