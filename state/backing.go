@@ -27,20 +27,38 @@ type backing[K comparable, V any] struct {
 	keys    keyCodec[K]
 	hash    func(K) uint64
 	schema  schema[V]
+	progress
 
+	scratch []byte
+	missing []missing[K]    // while prefetching
+	read    [readers][]byte // and their values
+}
+
+// progress is what a backing knows of its table and of the disk beyond what they
+// hold, none of which depends on the type of the keys.
+type progress struct {
 	dirtied []uint64 // hashes of the slots that became dirty since the last flush
 	all     bool     // dirtied would be longer than is worth it: look at every slot
 	spilled bool     // some group has keys elsewhere
 	hand    int      // the group eviction looks at next
 	size    int      // what a value takes encoded, on average, times 16
+	keySize int      // and a key
 	counted []int    // of each group, as the disk has it
+	absent  bool     // most of those asked for last were not on disk either
+}
 
-	keySize int // and a key
-
-	scratch []byte
-	missing []missing[K]    // while prefetching
-	read    [readers][]byte // and their values
-	absent  bool            // most of those asked for last were not on disk either
+// newBacking returns the backing of a table of v, and connects the table with it if
+// there is a disk.
+func newBacking[K, S comparable, V any](v *Value[K, V], t *table[S, V], keys keyCodec[S], hash func(S) uint64) *backing[S, V] {
+	name := v.about.Name
+	b := &backing[S, V]{
+		t: t, name: name, disk: v.b.disk, section: sectionOf(kindValue, name), counts: sectionOf(countOf, name),
+		keys: keys, hash: hash, schema: v.schema,
+	}
+	if b.disk != nil {
+		t.back = b
+	}
+	return b
 }
 
 type missing[K comparable] struct {
@@ -467,8 +485,8 @@ func (b *backing[K, V]) evictGroup(g *group[K, V], w *writes) (err error) {
 		return err
 	}
 	// What is left stands on broken probe paths: place it anew, in a table that
-	// has room to grow by a quarter.
-	b.t.resize(g, min(max(minSlots, g.used*5/3+1), len(g.slots)))
+	// has room to grow by a sixth.
+	b.t.resize(g, min(max(minSlots, g.used*3/2+1), len(g.slots)))
 	return err
 }
 
@@ -572,16 +590,6 @@ func (b *backing[K, V]) take(g *group[K, V], key, val []byte) error {
 	return nil
 }
 
-// restore takes one entry of a snapshot into a table without a disk.
-func (b *backing[K, V]) restore(key, val []byte) error {
-	k, err := b.decodeKey(key)
-	if err != nil {
-		return err
-	}
-	p, _ := b.t.upsert(k, b.hash(k))
-	return b.decode(val, p)
-}
-
 // writeAll writes all entries of a table without a disk.
 func (b *backing[K, V]) writeAll(w *writes) error {
 	for gi := range b.t.groups {
@@ -601,25 +609,53 @@ func (b *backing[K, V]) writeAll(w *writes) error {
 	return nil
 }
 
-// eachElsewhere calls f for the entries that are only on disk.
-func (b *backing[K, V]) eachElsewhere(f func(key K, val *V) bool) error {
+// eachEntry calls f for the entries of a table in memory, and then for those only on
+// disk. The table's keys are of a type of its own: a key of the disk that has no
+// form in it is not in memory.
+func eachEntry[K, S comparable, V any](
+	b *Backend[K], t *table[S, V], from func(S) K, to func(K) (S, bool), f func(key K, val *V) bool,
+) {
+	goOn := true
+	t.each(func(key S, val *V) bool {
+		goOn = f(from(key), val)
+		return goOn
+	})
+	if t.back == nil || !goOn {
+		return
+	}
+	err := t.back.eachElsewhere(func(g *group[S, V], enc, data []byte) (bool, error) {
+		key, err := b.keys.decode(enc)
+		if err != nil {
+			return false, fmt.Errorf("state %q: key %x: %w", t.back.name, enc, err)
+		}
+		if own, ok := to(key); ok && g.find(own, b.hasher(key)) >= 0 {
+			return true, nil
+		}
+		var val V
+		if err := t.back.decode(data, &val); err != nil {
+			return false, err
+		}
+		goOn = f(key, &val)
+		return goOn, nil
+	})
+	if err != nil {
+		t.back.fail(err)
+	}
+}
+
+// eachElsewhere calls f for what the disk has of the groups that are not all in
+// memory, until f returns false.
+func (b *backing[K, V]) eachElsewhere(f func(g *group[K, V], key, val []byte) (bool, error)) error {
 	goOn := true
 	for gi := range b.t.groups {
 		g := &b.t.groups[gi]
 		if g.elsewhere == 0 || !goOn {
 			continue
 		}
-		err := b.disk.scan(b.section.append(nil, gi+int(b.t.first)), func(enc, data []byte) (bool, error) {
-			key, err := b.decodeKey(enc[prefixLen:])
-			if err != nil || g.find(key, b.hash(key)) >= 0 {
-				return err == nil, err
-			}
-			var val V
-			if err := b.decode(data, &val); err != nil {
-				return false, err
-			}
-			goOn = f(key, &val)
-			return goOn, nil
+		err := b.disk.scan(b.section.append(nil, gi+int(b.t.first)), func(key, val []byte) (bool, error) {
+			var err error
+			goOn, err = f(g, key[prefixLen:], val)
+			return goOn, err
 		})
 		if err != nil {
 			return err

@@ -134,25 +134,27 @@ func TestEvictionGivesUpOnGroups(t *testing.T) {
 // TestKeysDoNotKeepRecords: the keys of state are copies, where the memory they
 // would keep counts.
 func TestKeysDoNotKeepRecords(t *testing.T) {
-	b := attached[string](t, vfs.NewMem(), false)
-	v := NewValue[int64](b, "v")
-	hash := b.hasher
-	freed := make(chan struct{}, 100)
-	func() {
-		for i := range 10 {
-			record := append(make([]byte, 0, 1<<16), fmt.Sprintf("key-%d of a record", i)...)
-			runtime.AddCleanup(&record[0], func(c chan struct{}) { c <- struct{}{} }, freed)
-			key := unsafe.String(&record[0], len(record))[:5]
-			b.SetKey(key, hash(key))
-			*v.Upsert()++
-			b.SetKey("", 0)
+	for _, length := range []int{5, 20} {
+		b := attached[string](t, vfs.NewMem(), false)
+		v := NewValue[int64](b, "v")
+		hash := b.hasher
+		freed := make(chan struct{}, 100)
+		func() {
+			for i := range 10 {
+				record := append(make([]byte, 0, 1<<16), fmt.Sprintf("key-%d is a part of a record", i)...)
+				runtime.AddCleanup(&record[0], func(c chan struct{}) { c <- struct{}{} }, freed)
+				key := unsafe.String(&record[0], len(record))[:length]
+				b.SetKey(key, hash(key))
+				*v.Upsert()++
+				b.SetKey("", 0)
+			}
+		}()
+		for range 10 {
+			runtime.GC()
 		}
-	}()
-	for range 10 {
-		runtime.GC()
-	}
-	if len(freed) == 0 {
-		t.Error("keys keep the records they were part of")
+		if len(freed) == 0 {
+			t.Errorf("keys of %d bytes keep the records they were part of", length)
+		}
 	}
 }
 

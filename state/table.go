@@ -262,10 +262,9 @@ func (t *table[K, V]) own(key K) K {
 	return *(*K)(unsafe.Pointer(&s))
 }
 
-// place puts a key into a new slot, first growing a group that is three
-// quarters full.
+// place puts a key into a new slot, first growing a group that is full.
 func (t *table[K, V]) place(g *group[K, V], key K, tag uint64) *slot[K, V] {
-	if (g.used+1)*4 > len(g.slots)*3 {
+	if t.full(g.used+1, len(g.slots)) {
 		t.resize(g, t.grown(len(g.slots)))
 	}
 	g.used++
@@ -274,14 +273,27 @@ func (t *table[K, V]) place(g *group[K, V], key K, tag uint64) *slot[K, V] {
 	return s
 }
 
+// full says whether so many used slots are more than is good for n: three quarters,
+// or four fifths where memory is short and a longer probe is cheap beside a key that
+// is not there.
+func (t *table[K, V]) full(used, n int) bool {
+	if t.spilled() {
+		return used*5 > n*4
+	}
+	return used*4 > n*3
+}
+
 // grown returns how many slots come after n. Where memory is short they are not
 // doubled, since most of the new ones would stand empty.
 func (t *table[K, V]) grown(n int) int {
-	if t.back != nil && t.back.spilled {
-		return max(minSlots, n+n/4)
+	if t.spilled() {
+		return max(minSlots, n+n/8)
 	}
 	return max(minSlots, 2*n)
 }
+
+// spilled says whether memory was short.
+func (t *table[K, V]) spilled() bool { return t.back != nil && t.back.spilled }
 
 // empty returns the first empty slot on a tag's probe path.
 func (g *group[K, V]) empty(tag uint64) int {
@@ -411,7 +423,7 @@ func (t *table[K, V]) prefetch(keys []K, hashes []uint64) {
 			t.prefetchSome(some, found[:0])
 		}
 	}
-	if t.back != nil && t.back.spilled {
+	if t.spilled() {
 		t.prefetchDisk(keys, hashes)
 	}
 }

@@ -140,3 +140,50 @@ func stream(n, keys int) (all []string, hashes []uint64) {
 	}
 	return all, hashes
 }
+
+// BenchmarkUpdateByKey compares types of key: one that is in the slot as it is, a
+// string that is packed into it, and one that is too long for that.
+func BenchmarkUpdateByKey(b *testing.B) {
+	benchUpdate(b, "number", func(i int) int64 { return int64(i) })
+	benchUpdate(b, "packed", func(i int) string { return fmt.Sprintf("user-%08d", i) })
+	benchUpdate(b, "long", func(i int) string { return fmt.Sprintf("%08d-0000-4000-8000-%012d", i, i) })
+}
+
+func benchUpdate[K comparable](b *testing.B, what string, key func(int) K) {
+	hash, _ := HasherFor[K]()
+	for _, n := range []int{1_000, 1_000_000} {
+		b.Run(fmt.Sprintf("key=%s/keys=%d", what, n), func(b *testing.B) {
+			backend := NewBackend[K](DefaultMaxParallelism, Range{0, DefaultMaxParallelism - 1})
+			v := NewValue[int64](backend, "n")
+			rng := rand.New(rand.NewPCG(1, 1))
+			keys, hashes := make([]K, 1<<18), make([]uint64, 1<<18)
+			for i := range keys {
+				keys[i] = key(rng.IntN(n))
+				hashes[i] = hash(keys[i])
+			}
+			for i := 0; b.Loop(); i++ {
+				j := i % len(keys)
+				backend.SetKey(keys[j], hashes[j])
+				*v.Upsert()++
+			}
+		})
+	}
+}
+
+// BenchmarkLengthen is the pause with the first key that is too long.
+func BenchmarkLengthen(b *testing.B) {
+	keys, hashes := stream(1<<20, 1<<20)
+	entries := 0
+	for b.Loop() {
+		b.StopTimer()
+		backend, v := counter()
+		for i := range keys {
+			backend.SetKey(keys[i], hashes[i])
+			*v.Upsert()++
+		}
+		entries += v.short.entries
+		b.StartTimer()
+		v.lengthen()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(entries), "ns/entry")
+}

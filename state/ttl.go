@@ -37,14 +37,14 @@ func (l *lifetimes[K, V]) renew(key K, hash uint64) {
 	if over := at % l.step; over > 0 {
 		at += l.step - over
 	}
-	if p, created := l.until.t.upsert(key, hash); created || *p < at {
+	if p, created := l.until.upsert(key, hash); created || *p < at {
 		*p = at
 		// It may be set already: a value that was cleared left its timer behind.
 		l.queue.Set(TimerEntry[K]{Key: key, Hash: hash}, at, false)
 	}
 }
 
-func (l *lifetimes[K, V]) forget(key K, hash uint64) { l.until.t.delete(key, hash) }
+func (l *lifetimes[K, V]) forget(key K, hash uint64) { l.until.delete(key, hash) }
 
 // mortal is lifetimes without the type of the values.
 type mortal interface {
@@ -57,9 +57,9 @@ func (l *lifetimes[K, V]) expire(clock Clock, now int64) error {
 		return nil
 	}
 	l.queue.Advance(now, func(e TimerEntry[K], time int64) bool {
-		if p := l.until.t.peek(e.Key, e.Hash); p != nil && *p <= time {
-			l.until.t.delete(e.Key, e.Hash)
-			l.v.t.delete(e.Key, e.Hash)
+		if p := l.until.peek(e.Key, e.Hash); p != nil && *p <= time {
+			l.until.delete(e.Key, e.Hash)
+			l.v.delete(e.Key, e.Hash)
 		}
 		return true
 	})
