@@ -36,6 +36,7 @@ type checkpoints struct {
 	from     string               // what to call that
 
 	commitPoint CommitPoint  // nil: the store decides
+	commits     *Histogram   // how long they took, if there is a commit point
 	opened      bool         // the commit point is
 	pointed     bool         // the store knows that another decides
 	current     atomic.Int64 // the checkpoint that snapshots are wanted for; 0 is none
@@ -63,6 +64,7 @@ type checkpoints struct {
 	export      string // what to call the final checkpoint as a savepoint
 	exported    bool   // it has become that
 	started     time.Time
+	size        int64 // of the files of the last checkpoint that was stored
 	metrics     checkpointFigures
 }
 
@@ -81,8 +83,27 @@ type waiter struct {
 
 // checkpointFigures are what [CheckpointStats] shows.
 type checkpointFigures struct {
+	durations *Histogram
+
 	mu    sync.Mutex
 	stats CheckpointStats // guarded by mu
+}
+
+func (f *checkpointFigures) completed(id, size int64, took time.Duration) {
+	f.durations.Observe(took)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Completed++
+	f.stats.LastID, f.stats.LastSize, f.stats.LastDuration = id, size, took
+}
+
+func (f *checkpointFigures) read() CheckpointStats {
+	durations := f.durations.stats()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.stats
+	s.Durations = durations
+	return s
 }
 
 // CheckpointStats is what is known of a job's checkpoints.
@@ -93,6 +114,11 @@ type CheckpointStats struct {
 	LastID int64
 	// LastDuration is the time from its barriers to its commit.
 	LastDuration time.Duration
+	// LastSize is how many bytes its files have, those too that it shares with
+	// checkpoints before it.
+	LastSize int64
+	// Durations are those of all complete ones.
+	Durations HistogramStats
 	// LastError is why the last one that failed did.
 	LastError error
 }
@@ -104,6 +130,7 @@ func openCheckpoints(ctx context.Context, j *job) (*checkpoints, error) {
 		job: j, cfg: cfg, fs: cfg.fs, log: j.cfg.logger.With("job", j.cfg.name),
 		stop: make(chan struct{}), stopped: make(chan struct{}), notify: make(chan struct{}, 1),
 		ended: map[*task]*taskSnapshot{}, commitPoint: j.commitPoint,
+		metrics: checkpointFigures{durations: newHistogram()},
 	}
 	c.ctx, c.cancel = context.WithCancel(j.ctx)
 	var err error
@@ -434,6 +461,9 @@ func (c *checkpoints) uploadAll(p *checkpoint.Pending, s *taskSnapshot) (*collec
 			return nil, err
 		}
 		keyed, err := c.upload(p, part)
+		if err == nil {
+			err = c.uploadStaged(p, part)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -482,6 +512,7 @@ func (c *checkpoints) storeManifest(a checkpoint.Action) {
 			if err != nil {
 				return c.coord.StoreFailed(a.ID, err)
 			}
+			c.size = sizeOf(m)
 			c.notExported = notExported
 			c.exported = a.Final && a.Savepoint != "" && notExported == nil
 			return c.coord.Stored(a.ID)
@@ -507,14 +538,19 @@ func (c *checkpoints) commit(p *checkpoint.Pending, a checkpoint.Action, all []*
 	return m, c.decide(a.ID, m)
 }
 
+func sizeOf(m *checkpoint.Manifest) int64 {
+	size := int64(0)
+	for _, f := range m.Files() {
+		size += f.Size
+	}
+	return size
+}
+
 func (c *checkpoints) committed(a checkpoint.Action) {
 	c.current.CompareAndSwap(a.ID, 0)
 	c.pending = nil
 	took := time.Since(c.started)
-	c.metrics.mu.Lock()
-	c.metrics.stats.Completed++
-	c.metrics.stats.LastID, c.metrics.stats.LastDuration = a.ID, took
-	c.metrics.mu.Unlock()
+	c.metrics.completed(a.ID, c.size, took)
 	c.log.Debug("checkpoint complete", "checkpoint", a.ID, "took", took)
 	for _, t := range c.job.tasks {
 		t.complete.Store(a.ID)
@@ -622,9 +658,13 @@ func (c *checkpoints) describe(all []*collected) *checkpoint.Manifest {
 func (c *checkpoints) subtask(part *subtaskSnapshot, keyed *checkpoint.Snapshot, ended bool) checkpoint.Subtask {
 	in := part.inst
 	groups := state.RangeOf(in.task.subtask, in.node.parallelism, c.job.cfg.maxParallelism)
+	var prepared []checkpoint.Prepared
+	for _, p := range part.prepared {
+		prepared = append(prepared, p.Prepared)
+	}
 	return checkpoint.Subtask{
 		Index: in.task.subtask, First: groups.First, End: groups.Last + 1, Watermark: part.watermark, Ended: ended,
-		Keyed: keyed, Splits: part.splits, Prepared: part.prepared,
+		Keyed: keyed, Splits: part.splits, Prepared: prepared,
 	}
 }
 
@@ -763,10 +803,7 @@ func (p *Pipeline) CheckpointStats() CheckpointStats {
 	if j == nil || j.checkpoints == nil {
 		return CheckpointStats{}
 	}
-	f := &j.checkpoints.metrics
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.stats
+	return j.checkpoints.metrics.read()
 }
 
 // ErrKilled is returned by Run after [Pipeline.Kill].

@@ -61,6 +61,9 @@ type CommitEnv struct {
 	Holds func(name string) bool
 	// Logger carries the job's name.
 	Logger *slog.Logger
+	// Metrics are those of subtask 0 of the sink that the commit point came with,
+	// the first of them. The engine has commit_duration there.
+	Metrics *Metrics
 }
 
 // Commit is what there is to commit.
@@ -96,6 +99,9 @@ func (p *Pipeline) commitWith(n *node, c CommitPoint) {
 	case p.commitPoint != nil && p.commitPoint != c:
 		p.mistake(n.where, "sink %q commits by another transaction than a sink before it: a job has one, for sinks to share", n.name)
 	default:
+		if p.commitPoint == nil {
+			p.commitSink = n
+		}
 		p.commitPoint = c
 	}
 }
@@ -106,8 +112,10 @@ func nameOf(m *checkpoint.Manifest) string { return strconv.FormatInt(m.ID, 10) 
 
 // chooseCommitted decides what the job starts from when it has a commit point.
 func (c *checkpoints) chooseCommitted(ctx context.Context) (*checkpoint.Manifest, error) {
+	metrics := c.job.metricsOf(c.job.commitSink)
+	c.commits = metrics.Histogram(commitDuration)
 	last, err := c.commitPoint.Open(ctx, &CommitEnv{
-		Job: c.job.cfg.name, Directory: c.store.Dir(), Interval: c.cfg.interval, Logger: c.log,
+		Job: c.job.cfg.name, Directory: c.store.Dir(), Interval: c.cfg.interval, Logger: c.log, Metrics: metrics,
 		Holds: func(name string) bool { m, err := c.held(name); return m != nil && err == nil },
 	})
 	if err != nil {
@@ -203,7 +211,11 @@ func (c *checkpoints) decide(id int64, m *checkpoint.Manifest) error {
 	if c.commitPoint == nil {
 		return nil
 	}
+	began := time.Now()
 	err := c.commitPoint.Commit(c.ctx, &Commit{Checkpoint: id, Name: nameOf(m), Positions: positionsOf(m)})
+	if err == nil {
+		c.commits.Observe(time.Since(began))
+	}
 	if err == nil && !c.pointed {
 		err = c.noteCommitted()
 	}

@@ -45,10 +45,12 @@ type job struct {
 	run         string         // names this start of the job
 	checkpoints *checkpoints   // nil: the job takes none
 	commitPoint CommitPoint    // nil: its directory decides which checkpoint counts
+	commitSink  *node          // it came with this one
 	storage     *state.Storage // nil: state is in memory, and ends with the process
 	commits     bool           // tasks stay at their end until all is committed
 	left        atomic.Int64   // tasks that have not ended, where there are no checkpoints
 	stateDir    string
+	exporter    exporter
 	released    chan struct{} // closed when all is committed, or may be
 	releasing   sync.Once
 	over        chan struct{} // closed when every task has ended and all is closed
@@ -59,11 +61,14 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	j := &job{
 		cfg: &p.cfg, aborted: make(chan struct{}), draining: make(chan struct{}),
 		stopping: make(chan struct{}), shared: map[*node]*sourceGroup{},
-		released: make(chan struct{}), over: make(chan struct{}), run: rand.Text(), commitPoint: p.commitPoint,
+		released: make(chan struct{}), over: make(chan struct{}), run: rand.Text(), commitPoint: p.commitPoint, commitSink: p.commitSink,
 	}
 	// Operators outlive a cancelled ctx for as long as records flow out.
 	j.ctx, j.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	err := newBuilder(j, planOf(p)).built()
+	if err == nil {
+		err = j.exporter.register(j)
+	}
 	if err == nil {
 		err = j.openStorage(ctx)
 	}
@@ -72,10 +77,12 @@ func newJob(ctx context.Context, p *Pipeline) (*job, error) {
 	}
 	if err != nil {
 		j.cancel()
+		j.exporter.unregister()
 		return nil, errors.Join(err, j.closeStorage())
 	}
 	j.left.Store(int64(len(j.tasks)))
 	j.commits = j.checkpoints != nil || slices.ContainsFunc(j.instances, func(in *instance) bool { return in.commits })
+	j.exporter.opened()
 	return j, nil
 }
 
@@ -247,6 +254,7 @@ func (j *job) wakeAll() {
 
 // wait returns when every task has ended.
 func (j *job) wait(ctx context.Context) error {
+	defer j.exporter.unregister()
 	defer j.cancel()
 	ended := make(chan struct{})
 	go func() {

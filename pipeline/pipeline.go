@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/millrace/millrace/state"
 )
 
@@ -26,6 +28,7 @@ type Pipeline struct {
 	dead     *node // the dead-letter stream, when somebody asked for it
 
 	commitPoint CommitPoint // of a sink, or nil
+	commitSink  *node       // the first that has it
 
 	mu  sync.Mutex
 	job *job // the running job; guarded by mu
@@ -43,6 +46,8 @@ type config struct {
 	watermarkInterval time.Duration
 	stopTimeout       time.Duration
 	logger            *slog.Logger
+	registerer        prometheus.Registerer
+	registererSet     bool
 	checkpoints       checkpointConfig
 }
 
@@ -150,6 +155,10 @@ func (p *Pipeline) check() {
 	if c.logger == nil {
 		p.mistake(callSite(), "Logger is nil")
 		c.logger = slog.Default()
+	}
+	if c.registererSet && isNil(c.registerer) {
+		p.mistake(callSite(), "Registerer is nil")
+		c.registerer = nil
 	}
 }
 

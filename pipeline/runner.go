@@ -408,7 +408,9 @@ type sinkRunner[T any] struct {
 	writer    Writer[T]
 	flusher   Flusher
 	committer Committer
-	prepared  []checkpoint.Prepared // and not yet committed, in order
+	staging   *Staging
+	prepared  []prepared // and not yet committed, in order
+	commits   *Histogram // how long they take
 }
 
 func newSinkRunner[T any](env *buildEnv, sink Sink[T]) *instance {
@@ -424,10 +426,14 @@ func newSinkRunner[T any](env *buildEnv, sink Sink[T]) *instance {
 
 func (r *sinkRunner[T]) open(ctx context.Context) error {
 	in := r.inst
-	prepared := in.restoredPrepared()
+	restored := in.restoredPrepared()
+	var err error
+	if r.staging, err = in.newStaging(); err != nil {
+		return err
+	}
 	w, err := r.sink.Open(ctx, &SinkEnv{
 		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
-		Checkpoints: in.task.job.checkpoints != nil, Run: in.task.job.run, Prepared: prepared,
+		Checkpoints: in.task.job.checkpoints != nil, Run: in.task.job.run, Prepared: dataOf(in.restored, restored), Staging: r.staging,
 		Reject: func(d DeadLetter) { in.reject(d, errors.New(d.Error)) },
 		Logger: in.logger(), Metrics: in.metrics,
 	})
@@ -442,23 +448,43 @@ func (r *sinkRunner[T]) open(ctx context.Context) error {
 	if r.committer, in.commits = w.(Committer); !in.commits {
 		return nil
 	}
-	for i, data := range prepared { // what an earlier process could not commit, or did
+	r.commits = in.metrics.Histogram(commitDuration)
+	for i, p := range restored { // what an earlier process could not commit, or did
 		if i%in.node.parallelism != in.task.subtask {
 			continue
 		}
-		if err := r.committed(ctx, data); err != nil {
+		back, err := in.fetchStaged(r.staging, p)
+		if err == nil {
+			err = r.committed(ctx, &back)
+		}
+		if err != nil {
 			return errors.Join(err, r.close())
 		}
 	}
 	return nil
 }
 
-func (r *sinkRunner[T]) committed(ctx context.Context, data []byte) (err error) {
+// dataOf returns what a sink is told of what was prepared; nil is that the job
+// starts anew.
+func dataOf(from *checkpoint.Operator, restored []checkpoint.Prepared) [][]byte {
+	if from == nil {
+		return nil
+	}
+	all := make([][]byte, len(restored))
+	for i, p := range restored {
+		all[i] = p.Data
+	}
+	return all
+}
+
+func (r *sinkRunner[T]) committed(ctx context.Context, p *prepared) (err error) {
 	defer CatchPanic(&err)
-	if err := r.committer.Commit(ctx, data); err != nil {
+	began := time.Now()
+	if err := r.committer.Commit(ctx, p.Data); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	return nil
+	r.commits.Observe(time.Since(began))
+	return r.staging.Remove(p.names()...)
 }
 
 // snapshot is what the sink adds to a checkpoint: all that is prepared and not
@@ -474,8 +500,14 @@ func (r *sinkRunner[T]) snapshot(id int64, s *subtaskSnapshot) error {
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	if data != nil {
-		r.prepared = append(r.prepared, checkpoint.Prepared{Checkpoint: id, Data: data})
+	staged, err := r.staging.take()
+	switch {
+	case err != nil:
+		return fmt.Errorf("prepare: %w", err)
+	case data != nil:
+		r.prepared = append(r.prepared, prepared{checkpoint.Prepared{Checkpoint: id, Data: data}, staged})
+	case len(staged) > 0:
+		return fmt.Errorf("prepare: the writer staged %d files and prepared nothing", len(staged))
 	}
 	s.prepared = slices.Clone(r.prepared)
 	return nil
@@ -490,7 +522,7 @@ func (r *sinkRunner[T]) prepare(id int64) (data []byte, err error) {
 // before it.
 func (r *sinkRunner[T]) commit(id int64) {
 	for len(r.prepared) > 0 && r.prepared[0].Checkpoint <= id && r.inst.task.err == nil {
-		if err := r.committed(r.inst.task.job.ctx, r.prepared[0].Data); err != nil {
+		if err := r.committed(r.inst.task.job.ctx, &r.prepared[0]); err != nil {
 			r.inst.task.fail(r.inst.failure("", err))
 			return
 		}
@@ -499,10 +531,11 @@ func (r *sinkRunner[T]) commit(id int64) {
 }
 
 func (r *sinkRunner[T]) close() error {
+	var err error
 	if c, ok := r.writer.(Closer); ok {
-		return c.Close()
+		err = c.Close()
 	}
-	return nil
+	return errors.Join(err, r.staging.close())
 }
 
 func (r *sinkRunner[T]) process(b *Records[T]) {

@@ -46,8 +46,8 @@ type Flusher interface {
 type Committer interface {
 	// Prepare is called at a barrier, after all records before it were written.
 	// It makes them safe, so that a later process can commit them, and returns
-	// what that process must know, at most a few KB; nil if there is nothing to
-	// commit. Records written from now on belong to the next checkpoint, whose
+	// what that process must know, at most a few KB ([SinkEnv.Staging] holds more);
+	// nil if there is nothing to commit. Records written from now on belong to the next checkpoint, whose
 	// number is higher. An error fails the checkpoint, and as the writer can't be
 	// trusted after it, the job.
 	Prepare(ctx context.Context, checkpoint int64) (prepared []byte, err error)
@@ -75,6 +75,9 @@ type SinkEnv struct {
 	// subtasks' Commit; what an earlier run wrote and is not mentioned here will
 	// never be committed, and subtask 0 may remove it while opening.
 	Prepared [][]byte
+	// Staging keeps files with the checkpoint, for writers that are Committers. nil
+	// in a job that takes no checkpoints.
+	Staging *Staging
 	// Reject sends a record to the job's dead-letter output, or stops the job
 	// where there is none. Operator and Subtask are filled in. It is to be called
 	// from within Write or Flush.

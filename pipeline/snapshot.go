@@ -31,7 +31,7 @@ type subtaskSnapshot struct {
 	keyed     *state.Snapshotting // nil: there is no keyed state
 	local     *localSnapshot      // keyed, once it is finished
 	splits    []checkpoint.Split
-	prepared  []checkpoint.Prepared
+	prepared  []prepared
 }
 
 // take adds the instance's part to the snapshot that its task is taking.
@@ -232,15 +232,13 @@ var ErrUnclaimedState = errors.New("unclaimed state")
 
 // restoredPrepared returns what all of the sink's subtasks had prepared when the
 // checkpoint was taken.
-func (in *instance) restoredPrepared() [][]byte {
+func (in *instance) restoredPrepared() []checkpoint.Prepared {
+	var all []checkpoint.Prepared
 	if in.restored == nil {
 		return nil
 	}
-	all := [][]byte{}
 	for _, s := range in.restored.Subtasks {
-		for _, p := range s.Prepared {
-			all = append(all, p.Data)
-		}
+		all = append(all, s.Prepared...)
 	}
 	return all
 }

@@ -50,6 +50,18 @@ type Pauser interface {
 	Resume(split string)
 }
 
+// Ordered is implemented by sources that may have been asked to bring the same
+// records in the same order every time, so that a replay has the same results and
+// the same late records. A strategy that moves time by the clock
+// ([WatermarkStrategy.IdleAfter], [WatermarkStrategy.AdvanceWhenIdle]) would take
+// that away without a word; with a source that says it is ordered, it is a mistake
+// that Validate reports.
+type Ordered interface {
+	// Ordered says whether this source was asked to. It is called while the graph
+	// is built.
+	Ordered() bool
+}
+
 // SourceEnv is what a reader knows of the job.
 type SourceEnv struct {
 	// Operator is the source's name in the graph.
@@ -62,6 +74,8 @@ type SourceEnv struct {
 	// last SourceBatch.Position that took effect. It covers the splits of all
 	// subtasks, since a split may have moved.
 	Positions map[string][]byte
+	// Checkpoints says that the job takes checkpoints.
+	Checkpoints bool
 	// Logger carries the operator's name and subtask.
 	Logger *slog.Logger
 	// Metrics are the reader's own.
@@ -133,15 +147,35 @@ func (b *SourceBatch[T]) Reset() {
 func From[T any](p *Pipeline, name string, src Source[T], opts ...OperatorOption) Stream[T] {
 	n := p.add(&node{name: name, kind: kindSource, out: reflect.TypeFor[T]()})
 	n.apply(opts)
-	if isNil(src) {
-		p.mistake(n.where, "source %q is nil", name)
-	}
 	strategy, err := strategyOf[T](n.strategy)
 	if err != nil {
 		p.mistake(n.where, "source %q: %v", name, err)
 	}
+	if isNil(src) {
+		p.mistake(n.where, "source %q is nil", name)
+	} else if err := checkOrder(src, strategy); err != nil {
+		p.mistake(n.where, "source %q: %v", name, err)
+	}
 	n.build = func(env *buildEnv) *instance { return newSourceRunner(env, src, strategy) }
 	return streamOf[T](p, n)
+}
+
+// checkOrder refuses an ordered source whose time moves by the clock.
+func checkOrder[T any](src Source[T], s WatermarkStrategy[T]) error {
+	if o, ok := src.(Ordered); !ok || !o.Ordered() {
+		return nil
+	}
+	clock := ""
+	switch {
+	case s.idle > 0:
+		clock = "IdleAfter"
+	case s.advance > 0:
+		clock = "AdvanceWhenIdle"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s moves event time by the clock, and the source is to bring the same records in the same order every time: "+
+		"which of them are late would depend on how fast they come; leave %[1]s out, or have the source not ordered", clock)
 }
 
 // strategyOf recovers the type of the strategy that an option carried.

@@ -65,6 +65,20 @@ type split[T any] struct {
 	paused    bool
 	held      []*SourceBatch[T]
 	position  []byte // after the last processed record
+	figures   *splitFigures
+}
+
+// publish shows others how far the split is, once a batch.
+func (s *split[T]) publish() {
+	status := splitActive
+	switch {
+	case s.finished:
+		status = splitFinished
+	case s.idle:
+		status = splitIdle
+	}
+	s.figures.watermark.Store(s.watermark)
+	s.figures.status.Store(status)
 }
 
 // readAhead is how many batches are read before the task takes them.
@@ -93,7 +107,7 @@ func (r *sourceRunner[T]) open(ctx context.Context) error {
 	reader, err := r.src.Open(ctx, &SourceEnv{
 		Operator: in.node.name, Subtask: in.task.subtask, Parallelism: in.node.parallelism,
 		BatchSize: in.task.job.cfg.batchSize, Logger: in.logger(), Metrics: in.metrics,
-		Positions: r.restore(),
+		Positions: r.restore(), Checkpoints: in.task.job.checkpoints != nil,
 	})
 	if err != nil {
 		return err
@@ -386,7 +400,7 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 	if s != nil {
 		return s
 	}
-	s = &split[T]{name: name, watermark: MinWatermark}
+	s = &split[T]{name: name, watermark: MinWatermark, figures: r.inst.metrics.splitOf(name)}
 	s.index, s.idle = r.valve.add()
 	if r.strategy.generator != nil {
 		s.generator = r.strategy.generator()
@@ -398,6 +412,7 @@ func (r *sourceRunner[T]) splitOf(name string) *split[T] {
 		delete(r.before, name)
 		r.resume(s, before)
 	}
+	s.publish()
 	r.publish()
 	return s
 }
@@ -420,6 +435,7 @@ func (r *sourceRunner[T]) handle(b *SourceBatch[T]) {
 		if b.Position != nil { // also behind records that were all rejected
 			s.position = b.Position
 		}
+		s.publish()
 	}
 	for _, d := range b.Rejected {
 		r.inst.reject(d, errors.New(d.Error))
@@ -625,6 +641,7 @@ func (r *sourceRunner[T]) turnIdle(s *split[T]) {
 		return
 	}
 	s.idle = true
+	s.publish()
 	r.act(r.valve.input(s.index, signal{kind: sigIdle}))
 }
 
@@ -642,6 +659,7 @@ func (r *sourceRunner[T]) finishSplit(name string) {
 	}
 	delete(r.splits, name)
 	s.finished = true
+	s.publish()
 	r.done[name] = s.snapshot()
 	if s.paused { // it may come back under its name
 		s.paused = false

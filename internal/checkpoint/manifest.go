@@ -78,6 +78,7 @@ type Split struct {
 type Prepared struct {
 	Checkpoint int64  `json:"checkpoint"`
 	Data       []byte `json:"data,omitempty"`
+	Files      []File `json:"files,omitempty"` // that it is kept in, beside Data
 }
 
 // Snapshot is the keyed state of a subtask.
@@ -155,26 +156,30 @@ func (m *Manifest) Files() []File {
 
 func (m *Manifest) eachFile() func(yield func(*File) bool) {
 	return func(yield func(*File) bool) {
-		for f := range m.eachSnapshot() {
-			for i := range f.Files {
-				if !yield(&f.Files[i]) {
-					return
+		for i := range m.Operators {
+			for j := range m.Operators[i].Subtasks {
+				for _, files := range m.Operators[i].Subtasks[j].files() {
+					for k := range files {
+						if !yield(&files[k]) {
+							return
+						}
+					}
 				}
 			}
 		}
 	}
 }
 
-func (m *Manifest) eachSnapshot() func(yield func(*Snapshot) bool) {
-	return func(yield func(*Snapshot) bool) {
-		for i := range m.Operators {
-			for j := range m.Operators[i].Subtasks {
-				if s := m.Operators[i].Subtasks[j].Keyed; s != nil && !yield(s) {
-					return
-				}
-			}
-		}
+// files returns all lists of files.
+func (t *Subtask) files() [][]File {
+	var all [][]File
+	if t.Keyed != nil {
+		all = append(all, t.Keyed.Files)
 	}
+	for _, p := range t.Prepared {
+		all = append(all, p.Files)
+	}
+	return all
 }
 
 // validate holds for what is written and for what is read: nobody restores from
@@ -229,12 +234,11 @@ func (t *Subtask) validate() error {
 			return fmt.Errorf("split name %q is not UTF-8", s.Name)
 		}
 	}
-	if t.Keyed == nil {
-		return nil
-	}
-	for _, f := range t.Keyed.Files {
-		if err := f.validate(); err != nil {
-			return err
+	for _, files := range t.files() {
+		for _, f := range files {
+			if err := f.validate(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/millrace/millrace/pipeline"
 )
 
@@ -44,7 +46,8 @@ type SinkCase[T any] struct {
 // its last complete checkpoint, or without one, shows each record once, however
 // often a commit is repeated, also when several checkpoints wait for theirs and
 // when the job starts with more or fewer subtasks. The suite opens one sink
-// again and again for this, as new processes would, each with a Run of its own.
+// again and again for this, as new processes would, each with a Run of its own, and
+// with a [pipeline.Staging] that finds what those before it have staged.
 func TestSink[T any](t *testing.T, c SinkCase[T]) {
 	t.Helper()
 	for parallelism := 1; parallelism <= 4; parallelism++ {
@@ -74,17 +77,26 @@ type writing[T any] struct {
 
 // open opens a sink as a job without checkpoints does.
 func (c SinkCase[T]) open(t testing.TB, sink pipeline.Sink[T], parallelism int) (*writing[T], error) {
-	return openSink(t.Context(), sink, pipeline.SinkEnv{Parallelism: parallelism, Run: "1"})
+	return openSink(t.Context(), sink, pipeline.SinkEnv{Parallelism: parallelism, Run: "1"}, nil)
 }
 
-func openSink[T any](ctx context.Context, sink pipeline.Sink[T], env pipeline.SinkEnv) (*writing[T], error) {
+// openSink opens a sink's writers. staged is where a job with checkpoints keeps
+// staged files, from one start to the next.
+func openSink[T any](ctx context.Context, sink pipeline.Sink[T], env pipeline.SinkEnv, staged vfs.FS) (*writing[T], error) {
 	w := &writing[T]{}
 	env.Operator, env.Logger = "sink", discardLogs
 	env.Reject = func(d pipeline.DeadLetter) { w.rejected = append(w.rejected, d) }
 	for i := range env.Parallelism {
 		mine := env
 		mine.Subtask, mine.Metrics = i, &pipeline.Metrics{}
-		writer, err := sink.Open(ctx, &mine)
+		var err error
+		if env.Checkpoints {
+			mine.Staging, err = pipeline.NewStaging(staged, "/staged", fmt.Sprintf("%s-%d", env.Run, i))
+		}
+		var writer pipeline.Writer[T]
+		if err == nil {
+			writer, err = sink.Open(ctx, &mine)
+		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open subtask %d of %d: %w", i, env.Parallelism, err), w.close())
 		}
@@ -332,6 +344,7 @@ type lives[T any] struct {
 	ctx     context.Context
 	sink    pipeline.Sink[T]
 	written func() []T
+	staged  vfs.FS
 
 	starts     int
 	checkpoint int64 // the last number given; it only goes up
@@ -347,7 +360,7 @@ type lives[T any] struct {
 
 func (c SinkCase[T]) live(t testing.TB) *lives[T] {
 	sink, written := c.New(t)
-	return &lives[T]{c: c, ctx: t.Context(), sink: sink, written: written}
+	return &lives[T]{c: c, ctx: t.Context(), sink: sink, written: written, staged: vfs.NewMem()}
 }
 
 // start opens the sink and commits what the checkpoint has.
@@ -357,7 +370,7 @@ func (l *lives[T]) start(parallelism int) error {
 	if l.complete {
 		env.Prepared = append([][]byte{}, l.saved...)
 	}
-	w, err := openSink(l.ctx, l.sink, env)
+	w, err := openSink(l.ctx, l.sink, env, l.staged)
 	if err != nil {
 		return fmt.Errorf("start %d: %w", l.starts, err)
 	}

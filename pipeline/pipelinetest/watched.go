@@ -28,6 +28,12 @@ func (s watched[T]) Open(ctx context.Context, env *pipeline.SourceEnv) (pipeline
 	return own, nil
 }
 
+// Ordered implements [pipeline.Ordered], for the source behind.
+func (s watched[T]) Ordered() bool {
+	o, ok := s.src.(pipeline.Ordered)
+	return ok && o.Ordered()
+}
+
 type watchedReader[T any] struct {
 	pipeline.Reader[T]
 	w   *World
@@ -49,6 +55,14 @@ func (r *watchedReader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T])
 		r.w.met(AtRead, n)
 	}
 	return err
+}
+
+// Acknowledge implements [pipeline.Acknowledger], for the reader behind.
+func (r *watchedReader[T]) Acknowledge(ctx context.Context, checkpoint int64, positions map[string][]byte) error {
+	if a, ok := r.Reader.(pipeline.Acknowledger); ok {
+		return a.Acknowledge(ctx, checkpoint, positions)
+	}
+	return nil
 }
 
 func (r *watchedReader[T]) Close() error {
