@@ -29,9 +29,9 @@ type Options struct {
 	// instance transaction.max.timeout.ms, or min.insync.replicas. Default: none.
 	Config map[string]string
 	// Secure adds a listener that wants TLS and a password, SCRAM-SHA-256, see
-	// [Cluster.SecureAddrs] and [Cluster.SecureClient]. The plain one stays. With the
-	// authorizer in Config, and User:ANONYMOUS in super.users, clients of the plain
-	// listener may do everything and [User] what is granted. Default: off.
+	// [Cluster.SecureAddrs] and [Cluster.SecureClient]. The plain one stays. Whoever
+	// gets in may do everything, unless the brokers have an authorizer, as those of
+	// [NewSecure]. Default: off.
 	Secure bool
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/internal/realkafka"
 )
@@ -91,17 +92,24 @@ func TestIntegrationThreeBrokers(t *testing.T) {
 }
 
 func TestIntegrationSecure(t *testing.T) {
-	cluster := realkafka.New(t, realkafka.Options{Secure: true, Config: map[string]string{
-		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS",
-	}})
+	cluster := realkafka.NewSecure(t, nil)
 	realkafka.MakeTopic(t, cluster.Addrs(), "hits", 1)
 	secure := connect(t, cluster.SecureAddrs(), append(cluster.SecureClient(), kgo.UnknownTopicRetries(1))...)
 	if err := secure.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	err := secure.ProduceSync(t.Context(), &kgo.Record{Topic: "hits"}).FirstErr()
-	if !errors.Is(err, kerr.TopicAuthorizationFailed) {
-		t.Errorf("written without leave: got %v", err)
+	write := realkafka.Right{Operation: kmsg.ACLOperationWrite, Resource: kmsg.ACLResourceTypeTopic, Name: "hits"}
+	for _, granted := range []bool{false, true, false} {
+		if granted {
+			cluster.Grant(t, write)
+		}
+		err := secure.ProduceSync(t.Context(), &kgo.Record{Topic: "hits"}).FirstErr()
+		if granted && err != nil || !granted && !errors.Is(err, kerr.TopicAuthorizationFailed) {
+			t.Errorf("granted is %v: got %v", granted, err)
+		}
+		if granted {
+			cluster.Revoke(t, write)
+		}
 	}
 }
 

@@ -101,3 +101,50 @@ func checkReplicas(ctx context.Context, client *kgo.Client, topic string, replic
 	}
 	return errors.Join(errs...)
 }
+
+// End adds up where the partitions of a topic end: how many records there are, if
+// none was removed and none was written in a transaction. It is 0 while there is no
+// such topic.
+func End(t testing.TB, brokers []string, topic string) (sum int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), topicTimeout)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	meta := kmsg.NewPtrMetadataRequest()
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = kmsg.StringPtr(topic)
+	meta.Topics = append(meta.Topics, mt)
+	there, err := meta.RequestWith(ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kerr.ErrorForCode(there.Topics[0].ErrorCode) != nil {
+		return 0
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	for _, p := range there.Topics[0].Partitions {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp = p.Partition, -1 // the end
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(ctx, client)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) { // it is just being made
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rt := range resp.Topics {
+		for _, p := range rt.Partitions {
+			sum += max(p.Offset, 0)
+		}
+	}
+	return sum
+}

@@ -101,7 +101,12 @@ func topic(t testing.TB, b *devkafka.Broker, group string) []record {
 // view starts a view of a group's table, and returns it when it has caught up.
 func view(t *testing.T, b *devkafka.Broker, group string) *goka.View {
 	t.Helper()
-	v, err := goka.NewView([]string{b.Addr()}, goka.GroupTable(goka.Group(group)), new(codec.String),
+	return viewAt(t, []string{b.Addr()}, group)
+}
+
+func viewAt(t *testing.T, brokers []string, group string) *goka.View {
+	t.Helper()
+	v, err := goka.NewView(brokers, goka.GroupTable(goka.Group(group)), new(codec.String),
 		goka.WithViewStorageBuilder(storage.MemoryBuilder()), goka.WithViewLogger(log.New(io.Discard, "", 0)))
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -31,12 +31,20 @@
 // rather than to deliver everything again.
 //
 // No other program may be a member of the group: the start refuses a group that has
-// members. One that joins later does no harm to the results.
+// members. One that joins later does no harm to the results while the job runs,
+// whichever group protocol it speaks, as each checkpoint commits all offsets again;
+// the next start is refused until it has left. If it has written over all offsets
+// after the job's last checkpoint, no start knows where to go on, and is refused.
 //
-// The brokers have to allow, where they ask: WRITE and DESCRIBE on the topics and
-// on the transactional ids (Config.TransactionalID, and the same with "-offsets"
-// behind it, for checkpoints with nothing to write), READ on the group.
-// DESCRIBE_CONFIGS on the topics tells how large records may be.
+// Where brokers ask for rights (ACLs), the job needs WRITE on the topics and on the
+// transactional ids (Config.TransactionalID, and the same with "-offsets" behind it,
+// for checkpoints with nothing to write), READ on the group, and READ on the topics
+// that it reads from this cluster, as their offsets are what it commits. A job that
+// reads none commits an offset of its first sink's topic, and needs READ on that one.
+// READ and WRITE include DESCRIBE, and IDEMPOTENT_WRITE is not needed. With
+// DESCRIBE_CONFIGS on the topics of its sinks, the job knows how large their records
+// may be; without, it takes 1,000,000 bytes for the limit, and a topic that takes
+// less stops the job.
 //
 // # At least once
 //
@@ -57,6 +65,10 @@
 //
 // # Metrics
 //
-// Counters: records, bytes_written (keys and values), rejected. [Producer.Stats]
-// has the figures of commits.
+// Counters: records, bytes_written (keys and values), rejected. With exactly-once
+// delivery, subtask 0 of one of the producer's sinks, the first in the graph, also
+// has histograms: commit_duration, which is how much longer results wait than the
+// checkpoint itself takes, and transaction_duration, from a transaction's first
+// record to its commit, which Config.TransactionTimeout has to exceed.
+// [Producer.Stats] has the figures of commits, too.
 package kafka

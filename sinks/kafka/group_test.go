@@ -149,9 +149,9 @@ func TestGroupWithMembers(t *testing.T) {
 }
 
 // A member that joins while the job runs does no harm: the job starts from its own
-// positions, whatever the group has. (Brokers refuse the commit where the member
-// speaks the newer protocol; then the job ends, and its next start is refused
-// until the member is gone.)
+// positions, whatever the group has. Brokers may refuse the commit, which Apache Kafka
+// does not (TestIntegrationMemberJoins); then the job ends, and its next start is
+// refused until the member is gone.
 func TestMemberJoins(t *testing.T) {
 	w := outWorld(t)
 	dir, f := t.TempDir(), newFeed(50)

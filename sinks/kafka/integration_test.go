@@ -41,6 +41,7 @@ type jobSpec struct {
 	Dir           string
 	Interval      time.Duration
 	Parallelism   int
+	Endless       bool
 }
 
 // jobVariable is the environment variable that makes a test process a job's.
@@ -65,7 +66,7 @@ func numberJob(s jobSpec) *pipeline.Pipeline {
 	p := pipeline.New(pipeline.Name(s.Name), pipeline.DefaultParallelism(s.Parallelism),
 		pipeline.Checkpoints(s.Dir, pipeline.CheckpointInterval(s.Interval)),
 		pipeline.Logger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
-	in := pipeline.From(p, "in", source.Raw(source.Config{Brokers: s.Brokers, Topics: []string{s.In}, Bounded: true}))
+	in := pipeline.From(p, "in", source.Raw(source.Config{Brokers: s.Brokers, Topics: []string{s.In}, Bounded: !s.Endless}))
 	byKey := pipeline.KeyBy(in, func(r source.Record[[]byte]) string { return string(r.Key) })
 	numbered := pipeline.Process(byKey, "number", func() *numbering { return &numbering{} })
 	out := kafka.NewProducer(kafka.Config{Brokers: s.Brokers})

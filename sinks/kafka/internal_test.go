@@ -3,6 +3,8 @@ package kafka
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/millrace/millrace/internal/kafkagroup"
 )
 
 // FuzzPointer: metadata may be anything that any program has committed.
@@ -16,12 +18,12 @@ func FuzzPointer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, metadata string) {
 		o := &offsets{job: "visits"}
 		number, name, err := o.pointerOf(&metadata)
-		var p pointer
+		var p kafkagroup.Pointer
 		ours := json.Unmarshal([]byte(metadata), &p) == nil && p.Version != 0
 		switch {
 		case !ours && (number != -1 || name != "" || err != nil):
 			t.Errorf("foreign metadata %q: %d, %q, %v", metadata, number, name, err)
-		case ours && (p.Version != pointerVersion || p.Job != "visits") != (err != nil):
+		case ours && (p.Version != kafkagroup.PointerVersion || p.Job != "visits") != (err != nil):
 			t.Errorf("metadata %q: %d, %q, %v", metadata, number, name, err)
 		case ours && err == nil && (name != p.Checkpoint || number != p.Number):
 			t.Errorf("metadata %q: %d, %q", metadata, number, name)

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/millrace/millrace/internal/kafkagroup"
 	"github.com/millrace/millrace/internal/kafkaoffset"
 	"github.com/millrace/millrace/pipeline"
 )
@@ -45,16 +46,6 @@ type offsets struct {
 	known map[string][16]byte // ids of topics on this cluster
 	other map[string]bool     // topics that are not on it
 }
-
-// pointer is the metadata of a committed offset.
-type pointer struct {
-	Version    int    `json:"millrace"`
-	Job        string `json:"job"`
-	Number     int64  `json:"number"`     // of the checkpoint; they only grow
-	Checkpoint string `json:"checkpoint"` // its name
-}
-
-const pointerVersion = 1
 
 func (o *offsets) connect(cfg *Config, more []kgo.Opt) (err error) {
 	// As of these versions the brokers add offsets to transactions by themselves,
@@ -100,16 +91,16 @@ func (o *offsets) last(ctx context.Context, stable bool) (name string, err error
 	if err := o.refuseMembers(ctx); err != nil {
 		return "", err
 	}
-	var resp *kmsg.OffsetFetchResponse
+	var group *kmsg.OffsetFetchResponseGroup
 	err = retry(ctx, func() error {
-		resp, err = o.fetch(ctx, stable)
+		group, err = kafkagroup.Offsets(ctx, o.client, o.group, stable)
 		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("consumer group %q: %w", o.group, transactionError(err))
 	}
 	highest := int64(-1)
-	for _, t := range resp.Groups[0].Topics {
+	for _, t := range group.Topics {
 		for _, p := range t.Partitions {
 			number, committed, err := o.pointerOf(p.Metadata)
 			if err != nil {
@@ -123,41 +114,15 @@ func (o *offsets) last(ctx context.Context, stable bool) (name string, err error
 	return name, nil
 }
 
-func (o *offsets) fetch(ctx context.Context, stable bool) (*kmsg.OffsetFetchResponse, error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = stable
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = o.group
-	req.Groups = append(req.Groups, g)
-	resp, err := req.RequestWith(ctx, o.client)
-	if err != nil {
-		return nil, err
-	}
-	if len(resp.Groups) != 1 {
-		return nil, fmt.Errorf("asked for one group's offsets, got %d", len(resp.Groups))
-	}
-	err = kerr.ErrorForCode(resp.Groups[0].ErrorCode)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		err = nil
-	}
-	for _, t := range resp.Groups[0].Topics {
-		for _, p := range t.Partitions {
-			err = errors.Join(err, kerr.ErrorForCode(p.ErrorCode))
-		}
-	}
-	return resp, err
-}
-
 // pointerOf returns the checkpoint that metadata names, and its number, -1 where it
 // is none of ours.
 func (o *offsets) pointerOf(metadata *string) (number int64, name string, err error) {
-	var p pointer
-	if metadata == nil || json.Unmarshal([]byte(*metadata), &p) != nil || p.Version == 0 {
-		return -1, "", nil
-	}
+	p, ok := kafkagroup.ParsePointer(metadata)
 	switch {
-	case p.Version != pointerVersion:
-		return -1, "", fmt.Errorf("metadata %q is of version %d, this program knows version %d", *metadata, p.Version, pointerVersion)
+	case !ok:
+		return -1, "", nil
+	case p.Version != kafkagroup.PointerVersion:
+		return -1, "", fmt.Errorf("metadata %q is of version %d, this program knows version %d", *metadata, p.Version, kafkagroup.PointerVersion)
 	case p.Job != o.job:
 		return -1, "", fmt.Errorf("the group is that of the job %q, and this is job %q: set Config.Group", p.Job, o.job)
 	}
@@ -167,47 +132,16 @@ func (o *offsets) pointerOf(metadata *string) (number int64, name string, err er
 // refuseMembers refuses a group with members, who would commit offsets of their
 // own.
 func (o *offsets) refuseMembers(ctx context.Context) error {
-	req := kmsg.NewPtrDescribeGroupsRequest()
-	req.Groups = []string{o.group}
-	var resp *kmsg.DescribeGroupsResponse
+	members := 0
 	err := retry(ctx, func() (err error) { // a new cluster has to make itself a place for groups first
-		if resp, err = req.RequestWith(ctx, o.client); err != nil {
-			return err
-		}
-		for _, g := range resp.Groups {
-			err = errors.Join(err, kerr.ErrorForCode(g.ErrorCode))
-		}
-		if errors.Is(err, kerr.GroupIDNotFound) {
-			return nil
-		}
+		members, err = kafkagroup.Members(ctx, o.client, o.group)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("consumer group %q: %w", o.group, transactionError(err))
-	}
-	for _, g := range resp.Groups {
-		if n := len(g.Members); n > 0 {
-			return o.hasMembers(n)
-		}
-	}
-	return o.refuseConsumers(ctx)
-}
-
-// refuseConsumers is refuseMembers for groups of the newer protocol (KIP-848),
-// which DescribeGroups does not know. Brokers that have no such groups answer with
-// an error.
-func (o *offsets) refuseConsumers(ctx context.Context) error {
-	req := kmsg.NewPtrConsumerGroupDescribeRequest()
-	req.Groups = []string{o.group}
-	resp, err := req.RequestWith(ctx, o.client)
-	if err != nil {
-		o.log.Debug("nobody says whether the consumer group has members", "group", o.group, "err", err)
-		return nil
-	}
-	for _, g := range resp.Groups {
-		if n := len(g.Members); n > 0 {
-			return o.hasMembers(n)
-		}
+	case members > 0:
+		return o.hasMembers(members)
 	}
 	return nil
 }
@@ -252,7 +186,7 @@ func (o *offsets) add(ctx context.Context, id string, producer int64, epoch int1
 		return kerr.ErrorForCode(resp.ErrorCode)
 	})
 	if err != nil {
-		return fmt.Errorf("add offsets to the transaction: %w", err)
+		return fmt.Errorf("add consumer group %q to the transaction: %w", o.group, err)
 	}
 	commit := kmsg.NewPtrTxnOffsetCommitRequest()
 	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group = id, producer, epoch, o.group
@@ -273,7 +207,11 @@ func (o *offsets) add(ctx context.Context, id string, producer int64, epoch int1
 func refusal(resp *kmsg.TxnOffsetCommitResponse) error {
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			err := kerr.ErrorForCode(p.ErrorCode)
+			if errors.Is(err, kerr.TopicAuthorizationFailed) {
+				return fmt.Errorf("topic %q: the brokers refuse an offset of it; allow READ: %w", t.Topic, err)
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", kafkaoffset.Split(t.Topic, p.Partition), err)
 			}
 		}
@@ -283,7 +221,9 @@ func refusal(resp *kmsg.TxnOffsetCommitResponse) error {
 
 // all returns the offsets of all partitions of this cluster that the job reads.
 func (o *offsets) all(ctx context.Context, c *pipeline.Commit) ([]kmsg.TxnOffsetCommitRequestTopic, error) {
-	metadata, err := json.Marshal(pointer{pointerVersion, o.job, c.Checkpoint, c.Name})
+	metadata, err := json.Marshal(kafkagroup.Pointer{
+		Version: kafkagroup.PointerVersion, Job: o.job, Number: c.Checkpoint, Checkpoint: c.Name,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -34,6 +35,7 @@ type Producer struct {
 	attempts atomic.Int64 // to connect
 	txn      *transaction // nil for AtLeastOnce
 	begun    atomic.Int64 // records that were produced since the last commit
+	opened   atomic.Int64 // when the first of them was, in nanoseconds since the epoch
 	failed   atomic.Pointer[error]
 	stats    commitStats
 }
@@ -124,15 +126,19 @@ func (p *Producer) release() {
 // awaitTopics checks that the sinks' topics are there. Brokers that can't be
 // reached yet are waited for.
 func (p *Producer) awaitTopics(ctx context.Context, client *kgo.Client) error {
+	var telling error // of the last try that the end of the time did not cut short
 	for {
 		err := p.checkTopics(ctx, client)
 		var unreachable *unreachableError
 		if !errors.As(err, &unreachable) {
 			return err
 		}
+		if timeout, ok := errors.AsType[net.Error](err); telling == nil || !ok || !timeout.Timeout() {
+			telling = err
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return telling
 		case <-time.After(awaitInterval):
 		}
 	}
@@ -163,7 +169,7 @@ func (p *Producer) checkTopics(ctx context.Context, client *kgo.Client) error {
 	resp, err := req.RequestWith(ctx, client)
 	if err != nil {
 		if _, ok := errors.AsType[*kerr.Error](err); ok {
-			return fmt.Errorf("ask the brokers for topics: %w", err)
+			return fmt.Errorf("ask the brokers %q for topics: %w", p.cfg.Brokers, err)
 		}
 		return &unreachableError{p.cfg.Brokers, err}
 	}
@@ -220,7 +226,9 @@ func (p *Producer) askLimits(ctx context.Context, client *kgo.Client, log *slog.
 
 // produce hands a record to the client. It blocks while too much is buffered.
 func (p *Producer) produce(ctx context.Context, r *kgo.Record) {
-	p.begun.Add(1)
+	if p.begun.Add(1) == 1 {
+		p.opened.Store(time.Now().UnixNano())
+	}
 	p.client.Produce(ctx, r, p.produced)
 }
 

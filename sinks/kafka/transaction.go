@@ -31,6 +31,7 @@ type transaction struct {
 	id      string // the transactional id
 	offsets *offsets
 	timeout time.Duration
+	lasted  *pipeline.Histogram // from a transaction's first record to its commit
 
 	mu       sync.Mutex
 	resolved int64         // the last checkpoint that was committed or given up; guarded by mu
@@ -41,9 +42,12 @@ func newTransaction(p *Producer) *transaction {
 	return &transaction{p: p, news: make(chan struct{})}
 }
 
-// String says where it is recorded which checkpoint counts.
+// String says where it is recorded which checkpoint counts. Brokers leave offsets of
+// topics that the job has no right to out of what they answer, without a word, so a
+// job that has lost a right may find nothing.
 func (t *transaction) String() string {
-	return fmt.Sprintf("consumer group %q of the Kafka cluster at %q", t.offsets.group, t.p.cfg.Brokers)
+	return fmt.Sprintf("consumer group %q of the Kafka cluster at %q, which tells those who may READ the job's topics",
+		t.offsets.group, t.p.cfg.Brokers)
 }
 
 // Open implements [pipeline.CommitPoint].
@@ -65,7 +69,7 @@ func (t *transaction) Open(ctx context.Context, env *pipeline.CommitEnv) (last s
 	if t.timeout, err = transactionTimeout(cfg.TransactionTimeout, env.Interval); err != nil {
 		return "", err
 	}
-	t.id = id
+	t.id, t.lasted = id, env.Metrics.Histogram("transaction_duration")
 	t.forget()
 	err = t.p.open(ctx, env.Logger, append(t.patience(), kgo.TransactionalID(id), kgo.TransactionTimeout(t.timeout))...)
 	if err != nil {
@@ -146,8 +150,12 @@ func (t *transaction) Commit(ctx context.Context, c *pipeline.Commit) error {
 	if err := t.p.flush(ctx); err != nil {
 		return err
 	}
-	if err := t.commit(ctx, c, t.p.begun.Swap(0) > 0); err != nil {
+	produced := t.p.begun.Swap(0) > 0
+	if err := t.commit(ctx, c, produced); err != nil {
 		return t.p.explained(transactionError(err))
+	}
+	if produced {
+		t.lasted.Observe(time.Since(time.Unix(0, t.p.opened.Load())))
 	}
 	t.p.stats.committed(time.Since(began))
 	t.resolve(c.Checkpoint)

@@ -114,6 +114,11 @@ func (c *cluster) request(ctx context.Context, req kmsg.Request) (kmsg.Response,
 	}
 }
 
+// Request implements [kmsg.Requestor] by request.
+func (c *cluster) Request(ctx context.Context, req kmsg.Request) (kmsg.Response, error) {
+	return c.request(ctx, req)
+}
+
 // unanswered names the brokers in an error, and what is behind it: that time is
 // up says nothing.
 func (c *cluster) unanswered(err error) error {

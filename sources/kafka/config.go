@@ -71,6 +71,14 @@ type Config struct {
 	// in time. A record batch that is larger is read all the same. Default 1 MiB.
 	PartitionBytes int
 
+	// Group is the consumer group to which the offsets of each complete checkpoint
+	// are committed, so that monitors of lag see how far the job is. The job never
+	// goes by it: it goes on from its checkpoints. It must have no members, must
+	// not be the group of a sink that delivers exactly once, which such a job
+	// commits to anyway, and needs READ where brokers ask for rights. The job must
+	// take checkpoints. Default: offsets are committed nowhere.
+	Group string
+
 	// Client holds what else the client needs to connect: TLS (kgo.DialTLSConfig),
 	// authentication (kgo.SASL), a rack (kgo.Rack), an id (kgo.ClientID). A
 	// consumer group or topics to consume are not for it. Default: nothing.

@@ -36,12 +36,26 @@
 // offset to be read next, and with it come the leader epoch and the topic's id,
 // by which it is noticed that the log was cut or that the topic is another one of
 // the same name. Config.Start is for partitions without a position. Without
-// checkpoints, every start is a first one. Nothing is committed to a consumer
-// group yet, so a monitor of groups does not see the job; the metric lag does.
+// checkpoints, every start is a first one.
 //
 // An offset that the brokers do not have any more, or never had, stops the job
 // with an error that names both. Kafka's own clients go on elsewhere, which is a
 // silent loss; Config.Reset allows it.
+//
+// # Consumer group
+//
+// With Config.Group the offsets of each complete checkpoint are also committed to a
+// consumer group, so that the usual monitors of lag see the job. They say what would
+// be read again after a crash, not what was read, and nothing depends on them: if
+// brokers don't take them, that is logged every 30 seconds and counted, and the next
+// checkpoint commits them all again. Only rights that are missing stop the job, since
+// they would never come.
+//
+// The group must be nobody else's. At the start, one with members is refused; members
+// that join later keep the offsets from being committed. A group in which a sink
+// records checkpoints (exactly-once delivery of package sinks/kafka) is refused, also
+// later: to write over it would leave that job without a place to go on from. Such a
+// job's own group has the sources' offsets anyway, so leave Config.Group out there.
 //
 // # Transactions
 //
@@ -82,9 +96,9 @@
 // where partitions alternate in time from record to record, batches have one
 // record each and a job that does little else takes about three times as long.
 //
-// What the watermark strategy does by the clock takes the effect away, so leave
-// IdleAfter and AdvanceWhenIdle out; MaxDrift, which there is no need for, is
-// refused. The engine sends the watermark before each late record, but otherwise
+// What the watermark strategy does by the clock would take the effect away, so
+// IdleAfter and AdvanceWhenIdle are refused, and so is MaxDrift, which there is no
+// need for. The engine sends the watermark before each late record, but otherwise
 // when it sees fit, which windows do not depend on; an operator of your own that
 // compares the watermark with records that are not late does. So does one behind
 // a second exchange between several subtasks.
@@ -116,6 +130,8 @@
 // # Metrics
 //
 // Counters: records, bytes_read (keys and values, decompressed), skipped
-// ([ErrSkip]). Gauges: partitions (read by this subtask), lag (records between
-// what was read and the end of the log when it was last fetched).
+// ([ErrSkip]); with Config.Group, offset_commits and offset_commit_failures. Gauges:
+// partitions (read by this subtask), lag (records between what was read and the end
+// of the log when it was last fetched), for the subtask and, as a figure of its split,
+// for each partition.
 package kafka

@@ -407,9 +407,7 @@ func TestIntegrationJob(t *testing.T) {
 // TestIntegrationSecure is refused for its password, for its rights, and for its
 // trust, and then reads.
 func TestIntegrationSecure(t *testing.T) {
-	cluster := realkafka.New(t, realkafka.Options{Secure: true, Config: map[string]string{
-		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS",
-	}})
+	cluster := realkafka.NewSecure(t, nil)
 	w := newRealWorld(t, cluster.Addrs())
 	hits := w.topic("hits", 1)
 	w.produce(hits, 0, "a")
@@ -427,24 +425,11 @@ func TestIntegrationSecure(t *testing.T) {
 	refused(kerr.SaslAuthenticationFailed.Message, kgo.DialTLSConfig(cluster.TLS()), kgo.SASL(wrong.AsSha256Mechanism()))
 	refused("certificate", kgo.DialTLS())
 	refused("allow READ and DESCRIBE", cluster.SecureClient()...)
-	w.allow(hits)
+	cluster.Grant(t,
+		realkafka.Right{Operation: kmsg.ACLOperationRead, Resource: kmsg.ACLResourceTypeTopic, Name: hits},
+		realkafka.Right{Operation: kmsg.ACLOperationDescribe, Resource: kmsg.ACLResourceTypeTopic, Name: hits})
 	cfg.Client = quick(cluster.SecureClient()...)
 	r := open(t, text(cfg), env(0, 1))
 	r.toEnd()
 	r.wantValues([]string{"a"})
-}
-
-// allow lets the secure listener's user read a topic.
-func (w *realWorld) allow(topic string) {
-	w.t.Helper()
-	req := kmsg.NewPtrCreateACLsRequest()
-	for _, op := range []kmsg.ACLOperation{kmsg.ACLOperationRead, kmsg.ACLOperationDescribe} {
-		acl := kmsg.NewCreateACLsRequestCreation()
-		acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kmsg.ACLResourceTypeTopic, topic, kmsg.ACLResourcePatternTypeLiteral
-		acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+realkafka.User, "*", op, kmsg.ACLPermissionTypeAllow
-		req.Creations = append(req.Creations, acl)
-	}
-	if _, err := req.RequestWith(w.t.Context(), w.client); err != nil {
-		w.t.Fatal(err)
-	}
 }

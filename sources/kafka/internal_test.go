@@ -104,7 +104,7 @@ func TestCut(t *testing.T) {
 // as is asked for.
 func filled[T any](src *Source[T], batch, records int) (r *reader[T], s *split, again func()) {
 	r = newReader(src, &cluster{}, &pipeline.SourceEnv{BatchSize: batch}, nil)
-	s = &split{partition: partition{"hits", 0}, name: "hits/0"}
+	s = &split{partition: partition{"hits", 0}, name: "hits/0", behind: new(pipeline.Gauge)}
 	pending := make([]*kgo.Record, records)
 	for i := range pending {
 		pending[i] = &kgo.Record{Value: bytes.Repeat([]byte("x"), 100), Offset: int64(i)}

@@ -27,6 +27,10 @@ func (s *Source[T]) OrderedBy(time func(T) int64) *Source[T] {
 	return &ordered
 }
 
+// Ordered implements [pipeline.Ordered]: with Config.Ordered, a watermark strategy
+// that goes by the clock is refused.
+func (s *Source[T]) Ordered() bool { return s.cfg.Ordered }
+
 // ordered reads all partitions as one sequence. It knows the next record of
 // every partition, its head, before it hands on the lowest of them; where one is
 // missing, it waits for it, however many records of others there are.
@@ -220,6 +224,11 @@ func (r *reader[T]) holdAhead(s *split, fetched int) {
 	if len(s.pending) > fetched || s.fetched() >= s.end {
 		r.hold(s)
 	}
+}
+
+// Acknowledge implements [pipeline.Acknowledger].
+func (o *ordered[T]) Acknowledge(ctx context.Context, checkpoint int64, positions map[string][]byte) error {
+	return o.reader.Acknowledge(ctx, checkpoint, positions)
 }
 
 // Close implements [pipeline.Closer].

@@ -24,6 +24,7 @@ type reader[T any] struct {
 	log     *slog.Logger
 	decode  func(*kgo.Record, *T) error
 	figures figures
+	group   *group // nil: nobody is told how far it is
 
 	// Of the reading goroutine.
 	splits   map[partition]*split
@@ -44,8 +45,9 @@ type reader[T any] struct {
 }
 
 func newReader[T any](s *Source[T], c *cluster, env *pipeline.SourceEnv, log *slog.Logger) *reader[T] {
+	m := metricsOf(env)
 	return &reader[T]{
-		cluster: c, env: env, log: log, decode: s.decode, figures: newFigures(metricsOf(env)),
+		cluster: c, env: env, log: log, decode: s.decode, figures: newFigures(m), group: newGroup(c, log, m),
 		splits: map[partition]*split{}, endDiscovery: func() {},
 	}
 }
@@ -57,6 +59,8 @@ func (r *reader[T]) add(s *split) {
 	r.live++
 	r.figures.partitions.Add(1)
 	s.done = r.cluster.cfg.Bounded && s.next >= s.end
+	s.behind = r.figures.of.SplitGauge("lag", s.name)
+	r.measure(s)
 }
 
 // fetch has the client fetch splits from where they stand.
@@ -153,7 +157,7 @@ func (r *reader[T]) finish(s *split, b *pipeline.SourceBatch[T]) {
 	s.done, s.pending = true, nil
 	r.live--
 	r.figures.partitions.Add(-1)
-	r.figures.lag.Add(-s.lag)
+	r.lags(s, 0)
 	b.FinishSplit(s.name)
 	r.hold(s)
 }
@@ -275,11 +279,13 @@ func (r *reader[T]) reject(s *split, b *pipeline.SourceBatch[T], rec *kgo.Record
 	b.Rejected = append(b.Rejected, d)
 }
 
-// measure brings a split's lag into the gauge.
-func (r *reader[T]) measure(s *split) {
-	lag := max(s.highWater-s.next, 0)
+// measure brings a split's lag into the gauges.
+func (r *reader[T]) measure(s *split) { r.lags(s, max(s.highWater-s.next, 0)) }
+
+func (r *reader[T]) lags(s *split, lag int64) {
 	r.figures.lag.Add(lag - s.lag)
 	s.lag = lag
+	s.behind.Store(lag)
 }
 
 // poll waits until the client has fetched something, or something else is to be

@@ -109,25 +109,54 @@ func (s *RegisteredSource[T]) Open(ctx context.Context, env *pipeline.SourceEnv)
 	case s.schemas.patience < 0:
 		return nil, fmt.Errorf("invalid config: Patience is negative: %v", s.schemas.patience)
 	}
-	r := &registeredReader[T]{schemas: &s.schemas, log: loggerOf(env), known: map[int]decoder[T]{}}
+	d := &registeredDecoder[T]{schemas: &s.schemas, log: loggerOf(env), known: map[int]decoder[T]{}}
 	source := s.source
-	source.decode = r.decode
+	source.decode = d.decode
 	inner, err := source.Open(ctx, env)
 	if err != nil {
 		return nil, err
 	}
-	var ok bool
-	if r.reader, ok = inner.(*reader[T]); !ok {
-		_ = inner.(pipeline.Closer).Close() // says nothing
-		return nil, errors.New("invalid config: Ordered does not go with a schema registry yet")
+	if o, ok := inner.(*ordered[T]); ok {
+		return &registeredOrdered[T]{o, d}, nil
 	}
-	return r, nil
+	return &registeredReader[T]{inner.(*reader[T]), d}, nil
 }
 
-// registeredReader is a reader whose decoder may have to wait for the registry,
-// for no longer than the job lives.
+// OrderedBy says by which time Config.Ordered merges the partitions, as
+// [Source.OrderedBy] does. It returns the source, and is for before the job starts.
+func (s *RegisteredSource[T]) OrderedBy(time func(T) int64) *RegisteredSource[T] {
+	s.source.by = time
+	return s
+}
+
+// Ordered implements [pipeline.Ordered].
+func (s *RegisteredSource[T]) Ordered() bool { return s.source.Ordered() }
+
+// registeredReader is a reader whose decoder asks the registry.
 type registeredReader[T any] struct {
 	*reader[T]
+	decoder *registeredDecoder[T]
+}
+
+// Read implements [pipeline.Reader].
+func (r *registeredReader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error {
+	return r.decoder.read(ctx, r.reader, b)
+}
+
+// registeredOrdered is a type of its own since an ordered reader can't pause.
+type registeredOrdered[T any] struct {
+	*ordered[T]
+	decoder *registeredDecoder[T]
+}
+
+// Read implements [pipeline.Reader].
+func (r *registeredOrdered[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error {
+	return r.decoder.read(ctx, r.ordered, b)
+}
+
+// registeredDecoder may have to wait for the registry, for no longer than the job
+// lives.
+type registeredDecoder[T any] struct {
 	schemas *schemas[T]
 	log     *slog.Logger
 
@@ -137,26 +166,27 @@ type registeredReader[T any] struct {
 	ended error           // what ended the decoding, not a record's fault
 }
 
-// Read implements [pipeline.Reader]. When decoding ends because the job does, or
-// must, the batch is dropped with its position: its records were not read.
-func (r *registeredReader[T]) Read(ctx context.Context, b *pipeline.SourceBatch[T]) error {
-	if r.ended != nil {
-		return r.ended // the reader is beyond what it has handed out
+// read reads a batch by the reader that it decodes for. When decoding ends because
+// the job does, or must, the batch is dropped with its position: its records were
+// not read.
+func (d *registeredDecoder[T]) read(ctx context.Context, reader pipeline.Reader[T], b *pipeline.SourceBatch[T]) error {
+	if d.ended != nil {
+		return d.ended // the reader is beyond what it has handed out
 	}
-	r.ctx = ctx
-	err := r.reader.Read(ctx, b)
-	if r.ended != nil {
+	d.ctx = ctx
+	err := reader.Read(ctx, b)
+	if d.ended != nil {
 		b.Reset()
-		return r.ended
+		return d.ended
 	}
 	return err
 }
 
 // decode is the reader's decoder. What it returns once decoding has ended goes
 // nowhere.
-func (r *registeredReader[T]) decode(rec *kgo.Record, v *T) error {
-	if r.ended != nil {
-		return r.ended
+func (d *registeredDecoder[T]) decode(rec *kgo.Record, v *T) error {
+	if d.ended != nil {
+		return d.ended
 	}
 	if rec.Value == nil {
 		return errors.New("tombstone: the record has no value")
@@ -165,9 +195,9 @@ func (r *registeredReader[T]) decode(rec *kgo.Record, v *T) error {
 	if err != nil {
 		return err
 	}
-	decode := r.known[id]
+	decode := d.known[id]
 	if decode == nil {
-		if decode, err = r.learn(id); err != nil {
+		if decode, err = d.learn(id); err != nil {
 			return err
 		}
 	}
@@ -175,16 +205,16 @@ func (r *registeredReader[T]) decode(rec *kgo.Record, v *T) error {
 }
 
 // learn gets the decoder of a schema. Ids are never given to another one.
-func (r *registeredReader[T]) learn(id int) (decoder[T], error) {
-	s, err := r.schemas.get(r.ctx, r.log, id)
+func (d *registeredDecoder[T]) learn(id int) (decoder[T], error) {
+	s, err := d.schemas.get(d.ctx, d.log, id)
 	switch {
 	case err != nil:
-		r.ended = err
+		d.ended = err
 		return nil, err
 	case s.refused != nil:
 		return nil, fmt.Errorf("schema %d: %w", id, s.refused)
 	}
-	r.known[id] = s.decode
+	d.known[id] = s.decode
 	return s.decode, nil
 }
 

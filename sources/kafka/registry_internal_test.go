@@ -135,7 +135,7 @@ func BenchmarkDecode(b *testing.B) {
 
 // reading returns the decoder that a reader of the source has.
 func reading[T any](s *RegisteredSource[T]) func(*kgo.Record, *T) error {
-	r := &registeredReader[T]{schemas: &s.schemas, log: slog.New(slog.DiscardHandler), known: map[int]decoder[T]{}, ctx: context.Background()}
+	r := &registeredDecoder[T]{schemas: &s.schemas, log: slog.New(slog.DiscardHandler), known: map[int]decoder[T]{}, ctx: context.Background()}
 	return r.decode
 }
 

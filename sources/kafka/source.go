@@ -71,6 +71,9 @@ func (r *reader[T]) open(ctx context.Context) error {
 	if len(topics) == 0 {
 		return fmt.Errorf("no topic matches pattern %q", r.cluster.cfg.Pattern)
 	}
+	if err := r.checkGroup(ctx); err != nil {
+		return err
+	}
 	pl := &placing{cluster: r.cluster, log: r.log, positions: positions, topics: topics}
 	if err := pl.checkPositions(r.env); err != nil {
 		return err
@@ -91,13 +94,14 @@ func (r *reader[T]) open(ctx context.Context) error {
 
 // figures are the reader's metrics.
 type figures struct {
+	of                      *pipeline.Metrics
 	records, bytes, skipped *pipeline.Counter
 	lag, partitions         *pipeline.Gauge
 }
 
 func newFigures(m *pipeline.Metrics) figures {
 	return figures{
-		records: m.Counter("records"), bytes: m.Counter("bytes_read"), skipped: m.Counter("skipped"),
+		of: m, records: m.Counter("records"), bytes: m.Counter("bytes_read"), skipped: m.Counter("skipped"),
 		lag: m.Gauge("lag"), partitions: m.Gauge("partitions"),
 	}
 }

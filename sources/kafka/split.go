@@ -24,7 +24,8 @@ type split struct {
 	epoch     int32 // of the record before, -1 is unknown
 	end       int64 // where a bounded source ends
 	highWater int64 // where the broker's log ended when last heard
-	lag       int64 // as it is counted in the gauge
+	lag       int64 // as it is counted in the subtask's gauge
+	behind    *pipeline.Gauge
 	pending   []*kgo.Record
 	done      bool // read to its end
 	held      bool // the client was told not to fetch it
