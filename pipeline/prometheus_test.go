@@ -202,7 +202,7 @@ func TestJobsShareARegistry(t *testing.T) {
 }
 
 // closedSource does not open.
-type closedSource struct{ dictation }
+type closedSource struct{}
 
 func (closedSource) Open(context.Context, *pipeline.SourceEnv) (pipeline.Reader[event], error) {
 	return nil, errors.New("closed today")

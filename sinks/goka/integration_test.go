@@ -146,7 +146,7 @@ func TestIntegrationViewSeesKilledJob(t *testing.T) {
 			}
 		}
 		_ = p.Process.Signal(syscall.SIGKILL)
-		<-p.ended
+		_ = <-p.ended // killed
 		if strings.Contains(p.out.String(), "starting from a checkpoint") {
 			restored++
 		}

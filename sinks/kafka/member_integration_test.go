@@ -40,7 +40,7 @@ func TestIntegrationMemberJoins(t *testing.T) {
 			w.awaitPointer(spec.Name)
 
 			_ = job.Process.Signal(syscall.SIGKILL)
-			<-job.ended
+			_ = <-job.ended // killed
 			n.add(writeNumbers(t, w.brokers, spec.In, 1_000))
 			wantRefusal(t, spec, "has 1 members, and is to be the job's own")
 			member.Close()
