@@ -146,7 +146,9 @@ func TestIntegrationViewSeesKilledJob(t *testing.T) {
 			}
 		}
 		_ = p.Process.Signal(syscall.SIGKILL)
-		_ = <-p.ended // killed
+		if err := <-p.ended; err == nil {
+			t.Error("a process that was killed ended well")
+		}
 		if strings.Contains(p.out.String(), "starting from a checkpoint") {
 			restored++
 		}

@@ -40,7 +40,9 @@ func TestIntegrationMemberJoins(t *testing.T) {
 			w.awaitPointer(spec.Name)
 
 			_ = job.Process.Signal(syscall.SIGKILL)
-			_ = <-job.ended // killed
+			if err := <-job.ended; err == nil {
+				t.Error("a process that was killed ended well")
+			}
 			n.add(writeNumbers(t, w.brokers, spec.In, 1_000))
 			wantRefusal(t, spec, "has 1 members, and is to be the job's own")
 			member.Close()
