@@ -71,6 +71,19 @@ bench-kafka: ## From topic to topic beside a loop by hand and goka, on a broker 
 	go build -buildvcs=false -o bin/withkafka ./internal/realkafka/withkafka
 	bin/withkafka go run ./benchmarks/kafka
 
+# The server is a development one: it has to be there, and the benchmark, as any
+# program outside, can't start it by itself.
+.PHONY: bench-clickhouse
+bench-clickhouse: SHELL := /bin/bash
+bench-clickhouse: ## Rows into ClickHouse beside clickhouse-go and ch-go
+	@mkdir -p bin
+	go build -buildvcs=false -o bin/devclickhouse ./cmd/devclickhouse
+	go build -buildvcs=false -o bin/bench-clickhouse ./benchmarks/clickhouse
+	@dir=$$(mktemp -d); bin/devclickhouse -dir $$dir -native 127.0.0.1:19331 -http 127.0.0.1:19332 & pid=$$!; \
+	trap "kill $$pid; wait $$pid; rm -rf $$dir" EXIT; \
+	until (exec 3<>/dev/tcp/127.0.0.1/19331) 2>/dev/null; do kill -0 $$pid || exit 1; sleep 0.2; done; \
+	bin/bench-clickhouse -url clickhouse://127.0.0.1:19331/default
+
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZ_TIME (10s)
