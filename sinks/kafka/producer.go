@@ -99,7 +99,9 @@ func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt
 	for _, n := range limits { // the client would not take a record that is larger than its buffer
 		buffer = max(buffer, n)
 	}
-	opts = append(opts, kgo.WithHooks(kafkaoutage.New(log)), kgo.MaxBufferedBytes(buffer), kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+	// A broker that is killed may take a connection and no request. The client takes
+	// that for a refusal, which it isn't: the brokers have just answered.
+	opts = append(opts, kgo.AlwaysRetryEOF(), kgo.WithHooks(kafkaoutage.New(log)), kgo.MaxBufferedBytes(buffer), kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
 		if n, ok := limits[topic]; ok {
 			return int32(n)
 		}
