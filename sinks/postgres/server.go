@@ -3,73 +3,43 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/millrace/millrace/internal/outage"
 )
 
 // server is a subtask's connection, which is made again when it is lost.
 type server struct {
-	cfg    *pgx.ConnConfig
-	log    *slog.Logger
-	conn   *pgx.Conn // nil while there is none
-	away   time.Time // since when it has not answered; zero if it does
-	logged time.Time
+	cfg  *pgx.ConnConfig
+	conn *pgx.Conn // nil while there is none
+	wait outage.Wait
 }
 
-// logInterval is how often the log repeats what has not changed.
-const logInterval = 30 * time.Second
-
-// longestPause is the most that is waited between two attempts.
-const longestPause = time.Second
+func newServer(cfg *pgx.ConnConfig, log *slog.Logger) *server {
+	return &server{cfg: cfg, wait: outage.Wait{
+		Log: log, Away: "the database is away, waiting for it", Back: "the database is back",
+		About: []any{"host", cfg.Host, "database", cfg.Database}, Passes: passes,
+	}}
+}
 
 // do calls f with a connection until it succeeds, or fails in a way that no second
 // attempt would change. A failed attempt's connection is closed, and whatever
 // transaction it was in with it.
 func (s *server) do(ctx context.Context, f func(c *pgx.Conn) error) error {
-	pause := 20 * time.Millisecond
-	var last error // that was not for the end of ctx
-	for {
+	return s.wait.Do(ctx, func() error {
 		err := s.attempt(ctx, f)
-		if err == nil {
-			s.answered()
-			return nil
+		if err != nil {
+			s.drop()
 		}
-		s.drop()
-		if ctx.Err() != nil {
-			return ended(ctx, err, last)
-		}
-		if !passes(err) {
-			return err
-		}
-		last = err
-		s.missed(err)
-		select {
-		case <-ctx.Done():
-			return ended(ctx, err, last)
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
-		pause = min(2*pause, longestPause)
-	}
-}
-
-// ended returns what came of attempts whose context has ended: the error that is not
-// about that says more.
-func ended(ctx context.Context, err, last error) error {
-	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		last = err
-	}
-	if last == nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %w", ctx.Err(), last)
+		return err
+	})
 }
 
 func (s *server) attempt(ctx context.Context, f func(c *pgx.Conn) error) error {
@@ -94,24 +64,6 @@ func (s *server) drop() {
 	defer cancel()
 	_ = s.conn.Close(ctx) // it is no use any more
 	s.conn = nil
-}
-
-func (s *server) missed(err error) {
-	now := time.Now()
-	if s.away.IsZero() {
-		s.away = now
-	}
-	if now.Sub(s.logged) >= logInterval {
-		s.logged = now
-		s.log.Warn("the database is away, waiting for it", "host", s.cfg.Host, "database", s.cfg.Database, "error", err)
-	}
-}
-
-func (s *server) answered() {
-	if !s.away.IsZero() {
-		s.log.Info("the database is back", "host", s.cfg.Host, "database", s.cfg.Database, "after", time.Since(s.away).Round(time.Millisecond))
-	}
-	s.away, s.logged = time.Time{}, time.Time{}
 }
 
 // passing are the server's errors, by class or whole code, that are over some day

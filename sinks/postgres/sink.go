@@ -89,7 +89,7 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.StartTimeout, fmt.Errorf("the database did not answer within %v", s.cfg.StartTimeout))
 	defer cancel()
-	w := &writer[T]{sink: s, env: env, server: &server{cfg: cc, log: env.Logger}, values: s.values(), types: pgtype.NewMap()}
+	w := &writer[T]{sink: s, env: env, server: newServer(cc, env.Logger), values: s.values(), types: pgtype.NewMap()}
 	if err := w.open(ctx); err != nil {
 		w.server.drop()
 		return nil, opening(ctx, err)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/millrace/millrace/internal/show"
 	"github.com/millrace/millrace/pipeline"
 )
@@ -92,7 +90,7 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 	defer cancel()
 	m := env.Metrics
 	w := &writer[T]{
-		sink: s, env: env, server: &server{UniversalClient: goredis.NewUniversalClient(o), addrs: o.Addrs, log: env.Logger},
+		sink: s, env: env, server: newServer(o, env.Logger),
 		records: m.Counter("records"), commands: m.Counter("commands"), rejected: m.Counter("rejected"),
 	}
 	out, err := w.open(ctx)
