@@ -261,7 +261,8 @@ func (p *Process) Restart(ctx context.Context) error {
 }
 
 // Pause stops the server's process where it is, so that clients wait for answers, and
-// Resume lets it go on.
+// Resume lets it go on. The system stops one thread after the other, so that the server
+// may answer once more after Pause has returned.
 func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
 
 // Resume undoes Pause.
