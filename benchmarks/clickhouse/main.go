@@ -15,15 +15,10 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"slices"
-	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
 )
@@ -34,13 +29,6 @@ type config struct {
 	rows   int
 	block  int
 	rounds int
-}
-
-// turn is what a side has done in one round.
-type turn struct {
-	Wall time.Duration `json:"wall"`
-	CPU  time.Duration `json:"cpu"`
-	Err  string        `json:"err,omitempty"`
 }
 
 // sides are what is compared. Each writes the rows to a table.
@@ -57,24 +45,14 @@ var sides = []struct {
 	{"millrace, structs, exactly once", func(c config, table string, rows []event) error { return millrace(c, table, rows, false, true) }},
 }
 
-// goal is a ratio of rows per second, of ours by theirs.
-type goal struct {
-	Ours   string    `json:"ours"`
-	Theirs string    `json:"theirs"`
-	Least  float64   `json:"goal"` // 0: for information
-	Wall   []float64 `json:"wall"` // ratios by round
-	CPU    []float64 `json:"cpu"`
-	Met    bool      `json:"met"`
-}
-
 // report is the JSON form of a run.
 type report struct {
 	results.Machine
-	Rows   int               `json:"rows"`
-	Block  int               `json:"block"`
-	Rounds int               `json:"rounds"`
-	Turns  map[string][]turn `json:"turns"`
-	Goals  []goal            `json:"goals"`
+	Rows   int                       `json:"rows"`
+	Block  int                       `json:"block"`
+	Rounds int                       `json:"rounds"`
+	Turns  map[string][]results.Turn `json:"turns"`
+	Goals  []results.Goal            `json:"goals"`
 }
 
 func main() {
@@ -108,46 +86,25 @@ func main() {
 	}
 }
 
-// serve runs a side once, and says how long it took. The rows are made before.
-func serve(c config, side, table string) {
+// serve runs a side. The rows are made before.
+func serve(c config, name, table string) {
 	rows := events(c.rows)
-	t := turn{Err: "no such side"}
-	for _, s := range sides {
-		if s.name == side {
-			start, cpuStart := time.Now(), cpu()
-			err := s.run(c, table, rows)
-			t = turn{Wall: time.Since(start), CPU: cpu() - cpuStart}
-			if err != nil {
-				t.Err = err.Error()
+	results.Serve(func() error {
+		for _, s := range sides {
+			if s.name == name {
+				return s.run(c, table, rows)
 			}
 		}
-	}
-	_ = json.NewEncoder(os.Stdout).Encode(t)
+		return errors.New("no such side")
+	})
 }
 
-func run(c config, side, table string) (turn, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return turn{}, err
-	}
-	cmd := exec.Command(self, "-url", c.url, "-side", side, "-table", table, "-rows", fmt.Sprint(c.rows), "-block", fmt.Sprint(c.block))
-	cmd.Stderr = os.Stderr
-	raw, err := cmd.Output()
-	if err != nil {
-		return turn{}, fmt.Errorf("%s: %w", side, err)
-	}
-	var t turn
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return turn{}, fmt.Errorf("%s: %w", side, err)
-	}
-	if t.Err != "" {
-		return turn{}, fmt.Errorf("%s: %s", side, t.Err)
-	}
-	return t, nil
+func run(c config, side, table string) (results.Turn, error) {
+	return results.Run(side, "-url", c.url, "-side", side, "-table", table, "-rows", fmt.Sprint(c.rows), "-block", fmt.Sprint(c.block))
 }
 
 func measure(c config) (report, error) {
-	r := report{Machine: results.Here(), Rows: c.rows, Block: c.block, Rounds: c.rounds, Turns: map[string][]turn{}, Goals: []goal{
+	r := report{Machine: results.Here(), Rows: c.rows, Block: c.block, Rounds: c.rounds, Turns: map[string][]results.Turn{}, Goals: []results.Goal{
 		{Ours: "millrace, columns, at least once", Theirs: "clickhouse-go, columns", Least: 0.9},
 		{Ours: "millrace, columns, exactly once", Theirs: "clickhouse-go, columns", Least: 0.8},
 		{Ours: "millrace, structs, at least once", Theirs: "clickhouse-go, structs"},
@@ -161,77 +118,54 @@ func measure(c config) (report, error) {
 	}
 	defer b.close()
 	for range c.rounds {
-		if err := b.round(c, r.Turns); err != nil {
+		turns, err := b.round(c)
+		if err != nil {
 			return r, err
 		}
-	}
-	for i := range r.Goals {
-		g := &r.Goals[i]
-		for round, o := range r.Turns[g.Ours] {
-			t := r.Turns[g.Theirs][round]
-			g.Wall = append(g.Wall, float64(t.Wall)/float64(o.Wall))
-			g.CPU = append(g.CPU, float64(t.CPU)/float64(o.CPU))
+		for side, t := range turns {
+			r.Turns[side] = append(r.Turns[side], t)
 		}
-		g.Met = results.Quantile(g.Wall, 0.5) >= g.Least
+		for i := range r.Goals {
+			r.Goals[i].Add(turns)
+		}
 	}
 	return r, nil
 }
 
 // round lets all sides run, and compares what the tables hold.
-func (b *bed) round(c config, turns map[string][]turn) error {
+func (b *bed) round(c config) (map[string]results.Turn, error) {
+	turns := map[string]results.Turn{}
 	var want content
 	for i, s := range sides {
 		table, err := b.newTable()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		t, err := run(c, s.name, table)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		fmt.Fprintf(os.Stderr, "%-35s %8.0f rows/s, %5.2f s of processor time for a million\n", s.name,
 			float64(c.rows)/t.Wall.Seconds(), t.CPU.Seconds()*1e6/float64(c.rows))
 		got, err := b.read(table)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if i == 0 {
 			want = got
 		}
 		if got != want || got.rows != uint64(c.rows) {
-			return fmt.Errorf("%s wrote %+v, the first side %+v", s.name, got, want)
+			return nil, fmt.Errorf("%s wrote %+v, the first side %+v", s.name, got, want)
 		}
 		if err := b.drop(table); err != nil {
-			return err
+			return nil, err
 		}
-		turns[s.name] = append(turns[s.name], t)
+		turns[s.name] = t
 	}
-	return nil
+	return turns, nil
 }
 
 func print(r report) error {
 	fmt.Printf("%s %s/%s, %d cores, %d rows in blocks of %d, %d rounds\n\n", r.Go, r.OS, r.Arch, r.Cores, r.Rows, r.Block, r.Rounds)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "rows/s of\tby those of\tratio\trounds\tprocessor time\tgoal\t")
-	for _, g := range r.Goals {
-		least, verdict := "", ""
-		if g.Least > 0 {
-			least, verdict = fmt.Sprintf("at least %g", g.Least), "met"
-			if !g.Met {
-				verdict = "MISSED"
-			}
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f–%.2f\t%.2f\t%s\t%s\n", g.Ours, g.Theirs, results.Quantile(g.Wall, 0.5),
-			slices.Min(g.Wall), slices.Max(g.Wall), results.Quantile(g.CPU, 0.5), least, verdict)
-	}
-	return w.Flush()
-}
-
-// cpu is the processor time of the whole process.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return results.PrintGoals(os.Stdout, "rows", r.Goals)
 }

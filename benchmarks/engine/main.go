@@ -14,9 +14,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
 )
@@ -114,15 +112,7 @@ func (b bench) compare(rounds int) comparison {
 // measure returns the processor time of f in nanoseconds.
 func measure(f func()) float64 {
 	runtime.GC()
-	before := cpu()
+	before := results.CPU()
 	f()
-	return float64(cpu() - before)
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return float64(results.CPU() - before)
 }

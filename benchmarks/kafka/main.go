@@ -16,16 +16,11 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
-	"text/tabwriter"
-	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
 )
@@ -39,13 +34,6 @@ type config struct {
 	rounds  int
 }
 
-// turn is what a side has done in one round.
-type turn struct {
-	Wall time.Duration `json:"wall"`
-	CPU  time.Duration `json:"cpu"`
-	Err  string        `json:"err,omitempty"`
-}
-
 // sides are what is compared. Each counts the records of a topic and writes to
 // another.
 var sides = map[string]func(c config, out string) error{
@@ -56,23 +44,13 @@ var sides = map[string]func(c config, out string) error{
 	"goka, in memory":         func(c config, out string) error { return withGoka(c, out, true) },
 }
 
-// goal is a ratio of records per second, of ours by theirs.
-type goal struct {
-	Ours   string    `json:"ours"`
-	Theirs string    `json:"theirs"`
-	Least  float64   `json:"goal"`
-	Wall   []float64 `json:"wall"` // ratios by round
-	CPU    []float64 `json:"cpu"`
-	Met    bool      `json:"met"`
-}
-
 // report is the JSON form of a run.
 type report struct {
 	results.Machine
-	Records int    `json:"records"`
-	Keys    int    `json:"keys"`
-	Rounds  int    `json:"rounds"`
-	Goals   []goal `json:"goals"`
+	Records int            `json:"records"`
+	Keys    int            `json:"keys"`
+	Rounds  int            `json:"rounds"`
+	Goals   []results.Goal `json:"goals"`
 }
 
 func main() {
@@ -92,7 +70,7 @@ func main() {
 	}
 	c.brokers = strings.Split(*brokers, ",")
 	if *side != "" {
-		serve(c, *side, *to)
+		results.Serve(func() error { return sides[*side](c, *to) })
 		return
 	}
 	r, err := measure(c)
@@ -108,41 +86,13 @@ func main() {
 	}
 }
 
-// serve runs a side once, and says how long it took.
-func serve(c config, side, to string) {
-	start, cpuStart := time.Now(), cpu()
-	err := sides[side](c, to)
-	t := turn{Wall: time.Since(start), CPU: cpu() - cpuStart}
-	if err != nil {
-		t.Err = err.Error()
-	}
-	_ = json.NewEncoder(os.Stdout).Encode(t)
-}
-
-func run(c config, side, to string) (turn, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return turn{}, err
-	}
-	cmd := exec.Command(self, "-brokers", strings.Join(c.brokers, ","), "-side", side, "-topic", c.topic, "-to", to,
+func run(c config, side, to string) (results.Turn, error) {
+	return results.Run(side, "-brokers", strings.Join(c.brokers, ","), "-side", side, "-topic", c.topic, "-to", to,
 		"-records", fmt.Sprint(c.records), "-keys", fmt.Sprint(c.keys))
-	cmd.Stderr = os.Stderr
-	raw, err := cmd.Output()
-	if err != nil {
-		return turn{}, fmt.Errorf("%s: %w", side, err)
-	}
-	var t turn
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return turn{}, fmt.Errorf("%s: %w", side, err)
-	}
-	if t.Err != "" {
-		return turn{}, fmt.Errorf("%s: %s", side, t.Err)
-	}
-	return t, nil
 }
 
 func measure(c config) (report, error) {
-	r := report{Machine: results.Here(), Records: c.records, Keys: c.keys, Rounds: c.rounds, Goals: []goal{
+	r := report{Machine: results.Here(), Records: c.records, Keys: c.keys, Rounds: c.rounds, Goals: []results.Goal{
 		{Ours: "millrace, at least once", Theirs: "by hand", Least: 0.95},
 		{Ours: "millrace, exactly once", Theirs: "by hand", Least: 0.8},
 		{Ours: "millrace, exactly once", Theirs: "goka, default storage", Least: 10},
@@ -160,21 +110,15 @@ func measure(c config) (report, error) {
 			return r, err
 		}
 		for i := range r.Goals {
-			g := &r.Goals[i]
-			o, t := turns[g.Ours], turns[g.Theirs]
-			g.Wall = append(g.Wall, float64(t.Wall)/float64(o.Wall))
-			g.CPU = append(g.CPU, float64(t.CPU)/float64(o.CPU))
+			r.Goals[i].Add(turns)
 		}
-	}
-	for i := range r.Goals {
-		r.Goals[i].Met = results.Quantile(r.Goals[i].Wall, 0.5) >= r.Goals[i].Least
 	}
 	return r, nil
 }
 
 // round lets all sides run, and compares what they have written.
-func (b *bed) round(c config) (map[string]turn, error) {
-	turns := map[string]turn{}
+func (b *bed) round(c config) (map[string]results.Turn, error) {
+	turns := map[string]results.Turn{}
 	var want []string
 	order := []string{"by hand", "millrace, at least once", "millrace, exactly once", "goka, in memory", "goka, default storage"}
 	for _, side := range order {
@@ -205,24 +149,5 @@ func (b *bed) round(c config) (map[string]turn, error) {
 
 func print(r report) error {
 	fmt.Printf("%s %s/%s, %d cores, %d records, %d keys, %d rounds\n\n", r.Go, r.OS, r.Arch, r.Cores, r.Records, r.Keys, r.Rounds)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "records/s of\tby those of\tratio\trounds\tprocessor time\tgoal\t")
-	for _, g := range r.Goals {
-		verdict := "met"
-		if !g.Met {
-			verdict = "MISSED"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f–%.2f\t%.2f\tat least %g\t%s\n", g.Ours, g.Theirs, results.Quantile(g.Wall, 0.5),
-			slices.Min(g.Wall), slices.Max(g.Wall), results.Quantile(g.CPU, 0.5), g.Least, verdict)
-	}
-	return w.Flush()
-}
-
-// cpu is the processor time of the whole process.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return results.PrintGoals(os.Stdout, "records", r.Goals)
 }

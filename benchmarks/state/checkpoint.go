@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millrace/millrace/benchmarks/internal/results"
 	"github.com/millrace/millrace/state"
 )
 
@@ -151,20 +152,20 @@ func hotKeys(c config, n int) (goal, error) {
 	var ratios, our, their []float64
 	for round := range 2*c.rounds + 1 {
 		runtime.GC()
-		start := cpu()
+		start := results.CPU()
 		sum := int64(0)
 		for at := 0; at < len(events); at += batchSize {
 			sum += o.count(values, events[at:at+batchSize])
 		}
-		middle := cpu()
+		middle := results.CPU()
 		runtime.GC()
-		want, again := int64(0), cpu()
+		want, again := int64(0), results.CPU()
 		for _, k := range events {
 			n := counts[k]
 			want += n
 			counts[k] = n + 1
 		}
-		end := cpu()
+		end := results.CPU()
 		if sum != want {
 			return goal{}, fmt.Errorf("the counts add up to %d, want %d", sum, want)
 		}

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -59,15 +57,6 @@ type value = [3]int64
 func fresh(key string) value {
 	h := rand.NewPCG(xxhash.Sum64String(key), 1)
 	return value{0, int64(h.Uint64()), int64(h.Uint64())}
-}
-
-// cpu is the processor time of the whole process.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // peak is the most memory the process ever had, in bytes.

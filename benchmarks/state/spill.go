@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/benchmarks/internal/results"
 )
 
 // turn is what a side has done in one round.
@@ -60,14 +62,14 @@ func run(s side, keys *keys, events int) turn {
 	t := turn{}
 	for n := 0; n < events; n += batchSize {
 		batch := keys.batch(min(batchSize, events-n))
-		start, cpuStart := time.Now(), cpu()
+		start, cpuStart := time.Now(), results.CPU()
 		sum, err := s.update(batch)
 		if err != nil {
 			return turn{Err: err.Error()}
 		}
 		t.Sum += sum
 		t.Wall += time.Since(start)
-		t.CPU += cpu() - cpuStart
+		t.CPU += results.CPU() - cpuStart
 	}
 	t.Peak = peak()
 	return t

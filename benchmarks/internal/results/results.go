@@ -1,5 +1,6 @@
 // Package results is what the benchmark programs have in common: where they ran,
-// the middle of what they measured, and the file they leave.
+// what a side of a comparison took and how it does beside another, the middle of what
+// they measured, and the file they leave.
 package results
 
 import (
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -56,4 +58,13 @@ func Write(path string, report any) error {
 		return err
 	}
 	return os.WriteFile(path, append(raw, '\n'), 0o644)
+}
+
+// CPU is the processor time of the whole process.
+func CPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

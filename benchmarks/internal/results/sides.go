@@ -1,0 +1,98 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Turn is what a side has done in one round.
+type Turn struct {
+	Wall time.Duration `json:"wall"`
+	CPU  time.Duration `json:"cpu"`
+	Err  string        `json:"err,omitempty"`
+}
+
+// Serve runs a side once and writes its turn to standard output, for [Run] in the
+// process that started this one.
+func Serve(side func() error) {
+	start, cpuStart := time.Now(), CPU()
+	err := side()
+	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart}
+	if err != nil {
+		t.Err = err.Error()
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(t)
+}
+
+// Run runs a side in a process of its own: this program with other arguments, which
+// have it call [Serve].
+func Run(side string, args ...string) (Turn, error) {
+	t, err := run(args)
+	if err != nil {
+		return Turn{}, fmt.Errorf("%s: %w", side, err)
+	}
+	return t, nil
+}
+
+func run(args []string) (t Turn, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return t, err
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Stderr = os.Stderr
+	raw, err := cmd.Output()
+	if err != nil {
+		return t, err
+	}
+	if err := json.Unmarshal(raw, &t); err != nil {
+		return t, err
+	}
+	if t.Err != "" {
+		return t, errors.New(t.Err)
+	}
+	return t, nil
+}
+
+// Goal is a ratio of throughput, of ours by theirs.
+type Goal struct {
+	Ours   string    `json:"ours"`
+	Theirs string    `json:"theirs"`
+	Least  float64   `json:"goal"` // 0: for information
+	Wall   []float64 `json:"wall"` // ratios by round
+	CPU    []float64 `json:"cpu"`
+	Met    bool      `json:"met"`
+}
+
+// Add takes the turns of a round, by side.
+func (g *Goal) Add(turns map[string]Turn) {
+	o, t := turns[g.Ours], turns[g.Theirs]
+	g.Wall = append(g.Wall, float64(t.Wall)/float64(o.Wall))
+	g.CPU = append(g.CPU, float64(t.CPU)/float64(o.CPU))
+	g.Met = Quantile(g.Wall, 0.5) >= g.Least
+}
+
+// PrintGoals writes a table of goals, of so many units a second.
+func PrintGoals(to io.Writer, units string, goals []Goal) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s/s of\tby those of\tratio\trounds\tprocessor time\tgoal\t\n", units)
+	for _, g := range goals {
+		least, verdict := "", ""
+		if g.Least > 0 {
+			least, verdict = fmt.Sprintf("at least %g", g.Least), "met"
+			if !g.Met {
+				verdict = "MISSED"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f–%.2f\t%.2f\t%s\t%s\n", g.Ours, g.Theirs, Quantile(g.Wall, 0.5),
+			slices.Min(g.Wall), slices.Max(g.Wall), Quantile(g.CPU, 0.5), least, verdict)
+	}
+	return w.Flush()
+}
