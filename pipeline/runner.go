@@ -407,6 +407,7 @@ type sinkRunner[T any] struct {
 	sink      Sink[T]
 	writer    Writer[T]
 	flusher   Flusher
+	sync      func(context.Context) error // the writer's Sync or else Flush, nil if it has neither
 	committer Committer
 	staging   *Staging
 	prepared  []prepared // and not yet committed, in order
@@ -442,8 +443,11 @@ func (r *sinkRunner[T]) open(ctx context.Context) error {
 	}
 	r.writer = w
 	if f, ok := w.(Flusher); ok {
-		r.flusher = f
+		r.flusher, r.sync = f, f.Flush
 		in.task.flushers = append(in.task.flushers, r)
+	}
+	if s, ok := w.(Syncer); ok {
+		r.sync = s.Sync
 	}
 	if r.committer, in.commits = w.(Committer); !in.commits {
 		return nil
@@ -490,7 +494,7 @@ func (r *sinkRunner[T]) committed(ctx context.Context, p *prepared) (err error) 
 // snapshot is what the sink adds to a checkpoint: all that is prepared and not
 // committed, since the checkpoints before this one may have failed (rule 18).
 func (r *sinkRunner[T]) snapshot(id int64, s *subtaskSnapshot) error {
-	if r.flush(); r.inst.task.err != nil {
+	if r.settle(); r.inst.task.err != nil {
 		return r.inst.task.err
 	}
 	if r.committer == nil {
@@ -558,24 +562,37 @@ func (r *sinkRunner[T]) write(b *Records[T]) (err error) {
 
 // flush makes the runner one of its task's flushers.
 func (r *sinkRunner[T]) flush() {
-	if r.flusher == nil || r.inst.task.err != nil {
+	if r.flusher != nil {
+		r.tell(r.flusher.Flush)
+	}
+}
+
+// settle makes all that was written safe.
+func (r *sinkRunner[T]) settle() {
+	if r.sync != nil {
+		r.tell(r.sync)
+	}
+}
+
+func (r *sinkRunner[T]) tell(method func(context.Context) error) {
+	if r.inst.task.err != nil {
 		return
 	}
-	if err := r.flushed(); err != nil {
+	if err := r.call(method); err != nil {
 		r.inst.task.fail(r.inst.failure("", fmt.Errorf("flush: %w", err)))
 	}
 	r.inst.flushOuts()
 }
 
-func (r *sinkRunner[T]) flushed() (err error) {
+func (r *sinkRunner[T]) call(method func(context.Context) error) (err error) {
 	defer CatchPanic(&err)
-	return r.flusher.Flush(r.inst.task.job.ctx)
+	return method(r.inst.task.job.ctx)
 }
 
 func (r *sinkRunner[T]) control(s signal) {
 	switch s.kind {
 	case sigEnd:
-		r.flush()
+		r.settle()
 	case sigBarrier:
 		r.inst.take(s.ts)
 	}

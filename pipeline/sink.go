@@ -15,7 +15,7 @@ type Sink[T any] interface {
 }
 
 // Writer writes the records of one subtask. All its methods are called from
-// one goroutine. A writer may implement [Flusher] and [Closer].
+// one goroutine. A writer may implement [Flusher], [Syncer] and [Closer].
 type Writer[T any] interface {
 	// Write takes the records of b, in order. While it blocks, the operators
 	// before it wait, up to the source: that is all the backpressure there is.
@@ -27,11 +27,20 @@ type Writer[T any] interface {
 }
 
 // Flusher is implemented by writers that buffer. Flush is called when input
-// runs dry, at least once every linger at a busy sink, and after the last
-// record; when it returns nil, what was written is as safe as the sink
-// promises.
+// runs dry, at least once every linger at a busy sink, before every checkpoint,
+// and after the last record; when it returns nil, what was written is as safe as
+// the sink promises, unless the writer is a [Syncer].
 type Flusher interface {
 	Flush(ctx context.Context) error
+}
+
+// Syncer is implemented by writers that send in the background, so that Flush need not
+// wait until what it sends has arrived. Sync is called instead of Flush before every
+// checkpoint and after the last record; when it returns nil, what was written is as safe
+// as the sink promises.
+type Syncer interface {
+	Flusher
+	Sync(ctx context.Context) error
 }
 
 // Committer is implemented by writers whose output takes effect with a

@@ -24,7 +24,7 @@ type SinkCase[T any] struct {
 	// Bad, where there is such a thing, makes a record that the sink rejects.
 	Bad func() T
 	// AtClose says that the destination shows nothing before Close; default is
-	// that all is there after Flush, or after Write where there is no Flush. A
+	// that all is there after Flush (Sync, where there is one), or after Write. A
 	// [pipeline.Committer] shows its records with their commit.
 	AtClose bool
 	// Early says that a [pipeline.Committer] shows records before their commit,
@@ -34,7 +34,7 @@ type SinkCase[T any] struct {
 }
 
 // TestSink checks that a sink keeps the contracts of [pipeline.Sink],
-// [pipeline.Writer] and [pipeline.Flusher]: at parallelism 1 to 4 all that was
+// [pipeline.Writer], [pipeline.Flusher] and [pipeline.Syncer]: at parallelism 1 to 4 all that was
 // written is there after a flush, and after Close without one; the writer
 // keeps nothing of a batch but its values; a record it can't write is handed
 // to Reject, and the others are written; calls return when their context has
@@ -122,6 +122,11 @@ func (w *writing[T]) flush(ctx context.Context) error {
 		if f, ok := writer.(pipeline.Flusher); ok {
 			if err := f.Flush(ctx); err != nil {
 				return fmt.Errorf("flush subtask %d: %w", i, err)
+			}
+		}
+		if s, ok := writer.(pipeline.Syncer); ok {
+			if err := s.Sync(ctx); err != nil {
+				return fmt.Errorf("sync subtask %d: %w", i, err)
 			}
 		}
 	}

@@ -168,10 +168,15 @@ func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) erro
 	return w.p.failure()
 }
 
-// Flush implements [pipeline.Flusher]. It comes before a checkpoint, too.
-func (w *atLeastOnce[T]) Flush(ctx context.Context) error { return w.p.flush(ctx) }
+// Flush implements [pipeline.Flusher]. What was produced goes out after the linger by
+// itself; to wait for the brokers here would cut batches short, and stop the subtask for
+// a round trip whenever its input runs dry.
+func (w *atLeastOnce[T]) Flush(context.Context) error { return w.p.failure() }
 
-// Close implements [pipeline.Closer]. A job that ends has flushed before; one that
+// Sync implements [pipeline.Syncer].
+func (w *atLeastOnce[T]) Sync(ctx context.Context) error { return w.p.flush(ctx) }
+
+// Close implements [pipeline.Closer]. A job that ends has synced before; one that
 // failed may have something left, which is written if the brokers are there.
 func (w *atLeastOnce[T]) Close() error {
 	if w.closed {
