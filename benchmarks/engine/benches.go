@@ -109,7 +109,7 @@ func identity(n int64) int64 { return n }
 // The chain's cost is the difference between a job with ten operators and one
 // with five, so that source and sink do not count.
 
-const chainRounds = 800
+func chainRounds() int { return quarter(800) }
 
 var chainValues, chainTimes = numbers(10_000)
 
@@ -123,10 +123,10 @@ func numbers(n int) (values, times []int64) {
 //go:noinline
 func addOne(n int64) int64 { return n + 1 }
 
-func chainOurs() (float64, int64) {
+func chainOurs() (cost, int64) {
 	job := func(ops int) (float64, int64) {
 		p := pipeline.New(pipeline.DefaultParallelism(1), pipeline.BatchSize(batchSize))
-		s := pipeline.From(p, "numbers", replay[int64]{chainValues, chainTimes, chainRounds})
+		s := pipeline.From(p, "numbers", replay[int64]{chainValues, chainTimes, chainRounds()})
 		for i := range ops {
 			s = operators.Map(s, fmt.Sprint("add ", i), addOne)
 		}
@@ -136,7 +136,7 @@ func chainOurs() (float64, int64) {
 	}
 	with, _ := job(10)
 	without, sum := job(5)
-	return (with - without) / float64(5*chainRounds*len(chainValues)), sum
+	return costOf(with, without, 5*chainRounds()*len(chainValues)), sum
 }
 
 // chainByHand is five calls of the same function in one loop, which is what the
@@ -145,18 +145,18 @@ func chainByHand() (float64, int64) {
 	f := addOne
 	sum := int64(0)
 	with := measure(func() {
-		for range chainRounds {
+		for range chainRounds() {
 			for _, v := range chainValues {
 				sum += f(f(f(f(f(v)))))
 			}
 		}
 	})
-	return with / float64(5*chainRounds*len(chainValues)), sum
+	return with / float64(5*chainRounds()*len(chainValues)), sum
 }
 
 // ── exchange ─────────────────────────────────────────────────────────────────
 
-const exchangeRounds = 400
+func exchangeRounds() int { return quarter(400) }
 
 type keyedNumber struct {
 	Key  string
@@ -193,8 +193,8 @@ func (passOn) ProcessBatch(c *pipeline.Context[string, keyedNumber], b *pipeline
 
 // exchangeOurs is the difference between a job whose records go through a hash
 // exchange and one in which they don't.
-func exchangeOurs() (float64, int64) {
-	source := replay[keyedNumber]{exchangeValues, exchangeTimes, exchangeRounds}
+func exchangeOurs() (cost, int64) {
+	source := replay[keyedNumber]{exchangeValues, exchangeTimes, exchangeRounds()}
 	sink := newSumming(numberOf)
 	p := pipeline.New(pipeline.DefaultParallelism(2), pipeline.BatchSize(batchSize))
 	src := pipeline.From(p, "numbers", source, pipeline.Parallelism(1))
@@ -204,7 +204,7 @@ func exchangeOurs() (float64, int64) {
 	p = pipeline.New(pipeline.DefaultParallelism(1), pipeline.BatchSize(batchSize))
 	pipeline.To(pipeline.From(p, "numbers", source), "sum", newSumming(numberOf))
 	without := measure(func() { run(p) })
-	return (with - without) / float64(exchangeRounds*len(exchangeValues)), *sink.sum
+	return costOf(with, without, exchangeRounds()*len(exchangeValues)), *sink.sum
 }
 
 // scattered is what a hand-written exchange sends: the records of one target,
@@ -250,7 +250,7 @@ func exchangeByHand() (float64, int64) {
 		for i := range fill {
 			fill[i] = take(i)
 		}
-		for range exchangeRounds {
+		for range exchangeRounds() {
 			for j, v := range exchangeValues {
 				hash := xxhash.Sum64String(v.Key)
 				i := hash % targets
@@ -270,19 +270,19 @@ func exchangeByHand() (float64, int64) {
 		}
 		wg.Wait()
 	})
-	return ns / float64(exchangeRounds*len(exchangeValues)), sums[0] + sums[1]
+	return ns / float64(exchangeRounds()*len(exchangeValues)), sums[0] + sums[1]
 }
 
 // ── keyed count ──────────────────────────────────────────────────────────────
 
 // Four one-minute windows in which every key occurs about twenty times (two of
-// a million keys, to bound the memory of the run).
+// a million keys, to bound the memory of the run; a quarter of that in a short one).
 func countBench(keys int) bench {
 	var values []keyedNumber
 	var times []int64
 	prepare := sync.OnceFunc(func() {
 		n := min(80*keys, 8_000_000)
-		n = max(n, 2_000_000)
+		n = quarter(max(n, 2_000_000))
 		values, times = keyedNumbers(n, keys, 1)
 		span := 4 * time.Minute.Milliseconds()
 		for i := range times {
@@ -292,7 +292,7 @@ func countBench(keys int) bench {
 	})
 	return bench{
 		name: fmt.Sprintf("keyed one-minute count, %d keys", keys), goal: "ratio at most 1.5", met: atMost(1.5),
-		ours:   func() (float64, int64) { prepare(); return countOurs(values, times) },
+		ours:   func() (cost, int64) { prepare(); return countOurs(values, times) },
 		theirs: func() (float64, int64) { prepare(); return countByHand(values) },
 	}
 }
@@ -301,7 +301,7 @@ func timeOf(v keyedNumber) int64 { return v.Time }
 
 // countOurs is the difference between a job that counts and one that only
 // reads, since the hand-written loop finds its records in memory.
-func countOurs(values []keyedNumber, times []int64) (float64, int64) {
+func countOurs(values []keyedNumber, times []int64) (cost, int64) {
 	source := replay[keyedNumber]{values, times, 1}
 	strategy := pipeline.BoundedDisorder(timeOf, time.Second)
 	p := pipeline.New(pipeline.DefaultParallelism(1))
@@ -314,7 +314,7 @@ func countOurs(values []keyedNumber, times []int64) (float64, int64) {
 	p = pipeline.New(pipeline.DefaultParallelism(1))
 	pipeline.To(pipeline.From(p, "numbers", source, strategy), "sum", newSumming(numberOf))
 	without := measure(func() { run(p) })
-	return (with - without) / float64(len(values)), *sink.sum
+	return costOf(with, without, len(values)), *sink.sum
 }
 
 // countByHand is the loop one would write: a map per open window, counts

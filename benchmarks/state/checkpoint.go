@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
@@ -130,7 +132,11 @@ func hot(c config) (goals []goal, err error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(c.dir) }()
-	for _, n := range []int{1000, 100_000, 1_000_000} {
+	for size := range strings.SplitSeq(c.hot, ",") {
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-hot: %q is no number of keys", size)
+		}
 		g, err := hotKeys(c, n)
 		if err != nil {
 			return nil, err
@@ -150,7 +156,8 @@ func hotKeys(c config, n int) (goal, error) {
 	events := slices.Clone(newKeys("uniform", n, 6).batch(2_000_000 / batchSize * batchSize))
 	values := state.NewValue[int64](o.backend, "hot")
 	var ratios, our, their []float64
-	for round := range 2*c.rounds + 1 {
+	var both []round
+	for turn := range 2*c.rounds + 1 {
 		runtime.GC()
 		start := results.CPU()
 		sum := int64(0)
@@ -169,15 +176,16 @@ func hotKeys(c config, n int) (goal, error) {
 		if sum != want {
 			return goal{}, fmt.Errorf("the counts add up to %d, want %d", sum, want)
 		}
-		if round > 0 {
+		if turn > 0 {
 			x, y := float64(middle-start)/float64(len(events)), float64(end-again)/float64(len(events))
 			ratios, our, their = append(ratios, x/y), append(our, x), append(their, y)
+			both = append(both, round{x, y})
 		}
 	}
 	r := median(ratios)
 	return goal{
 		Name: fmt.Sprintf("hot keys by a plain map, %d keys", n), Goal: "at most 1.3", Value: r, Unit: "times", Met: r <= 1.3,
-		Note: fmt.Sprintf("%.0f ns and %.0f ns an event", median(our), median(their)),
+		Note: fmt.Sprintf("%.0f ns and %.0f ns an event", median(our), median(their)), Rounds: both,
 	}, nil
 }
 

@@ -23,12 +23,16 @@ type ours struct {
 func newOurs(c config) (side, error) { return openOurs(c, "ours") }
 
 func openOurs(c config, name string) (*ours, error) {
+	return attachOurs(c, name, state.RangeOf(0, 1, state.DefaultMaxParallelism))
+}
+
+func attachOurs(c config, name string, owned state.Range, from ...state.Restored) (*ours, error) {
 	s, err := state.NewStorage(state.StorageConfig{Dir: filepath.Join(c.dir, name), Memory: c.memory})
 	if err != nil {
 		return nil, err
 	}
-	b := state.NewBackend[string](state.DefaultMaxParallelism, state.RangeOf(0, 1, state.DefaultMaxParallelism))
-	if err := b.Attach(s, "backend", nil); err != nil {
+	b := state.NewBackend[string](state.DefaultMaxParallelism, owned)
+	if err := b.Attach(s, "backend", from); err != nil {
 		return nil, err
 	}
 	o := &ours{storage: s, backend: b, values: state.NewValue[value](b, "count")}

@@ -127,7 +127,7 @@ func (p *process) stop() error {
 func measureAll(c config, parts string) (report, error) {
 	r := newReport(c)
 	for _, part := range strings.Split(parts, ",") {
-		f, ok := map[string]func(config) ([]goal, error){"spill": spill, "hot": hot, "checkpoint": checkpoints, "throughput": throughput}[part]
+		f, ok := map[string]func(config) ([]goal, error){"spill": spill, "hot": hot, "checkpoint": checkpoints, "restore": restores, "throughput": throughput}[part]
 		if !ok {
 			return r, fmt.Errorf("there is no part %q", part)
 		}
