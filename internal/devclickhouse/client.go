@@ -47,7 +47,7 @@ func (c *client) do(r request, to sink) error {
 		return err
 	}
 	defer restore()
-	s := statement{text: r.text, format: r.format, params: r.params}
+	s := statement{text: withoutSync(r.text), format: r.format, params: r.params}
 	if streams(r) {
 		err = c.stream(s, to)
 		if !errors.Is(err, errNoStream) {
@@ -132,11 +132,14 @@ func isStreamEnd(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "No active streaming query")
 }
 
+// syncSetting has every DROP wait as SYNC does, see withoutSync.
+const syncSetting = "database_atomic_wait_for_drop_and_detach_synchronously"
+
 // with sets what a query's settings say, and returns what puts things back.
 func (c *client) with(settings []setting) (func(), error) {
 	var set, reset []string
 	for _, s := range settings {
-		if s.key == tagSetting {
+		if s.key == tagSetting || s.key == syncSetting {
 			continue // it is taken, and does nothing
 		}
 		value := s.value

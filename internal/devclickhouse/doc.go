@@ -41,6 +41,8 @@
 //     input() too, and read through -Merge and finalizeAggregation. Their raw states
 //     don't travel through the native protocol: their encoding does not tell how long
 //     they are.
+//   - DROP and DETACH do not wait for the data to be gone, with SYNC either, and what
+//     was dropped keeps its room in the folder.
 //   - There is one user, and the engine's own access control knows only "default".
 //     There is no TLS.
 //   - Progress is what the library tells, which is not always of every row. Totals

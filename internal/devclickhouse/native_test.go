@@ -768,3 +768,22 @@ func TestChGo(t *testing.T) {
 		must(t, client.Close())
 	}
 }
+
+// TestDropSync drops what chdb would wait for without end.
+func TestDropSync(t *testing.T) {
+	inBothProtocols(t, func(t *testing.T, dsn string) {
+		conn := open(t, dsn)
+		name := devclickhouse.UniqueName("dropped")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, drop := range []string{"DROP TABLE %s SYNC", "DROP TABLE %s NO DELAY", "DROP TABLE %s"} {
+			must(t, conn.Exec(ctx, "CREATE TABLE "+name+" (x UInt64) ENGINE = MergeTree ORDER BY x"))
+			must(t, conn.Exec(ctx, "INSERT INTO "+name+" VALUES (1)"))
+			synchronously := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"database_atomic_wait_for_drop_and_detach_synchronously": 1}))
+			must(t, conn.Exec(synchronously, fmt.Sprintf(drop, name)))
+		}
+		must(t, conn.Exec(ctx, "CREATE DATABASE "+name))
+		must(t, conn.Exec(ctx, "CREATE TABLE "+name+".a (x UInt64) ENGINE = MergeTree ORDER BY x"))
+		must(t, conn.Exec(ctx, "DROP DATABASE "+name+" SYNC"))
+	})
+}

@@ -284,3 +284,38 @@ func quote(text string) string {
 func quoteName(name string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }
+
+// withoutSync returns a DROP or DETACH without what has it wait until the data is gone:
+// chdb runs no task that removes it, so it would wait for ever.
+func withoutSync(text string) string {
+	switch verb(text) {
+	case "DROP", "DETACH":
+	default:
+		return text
+	}
+	l := lexer{text: text}
+	for before, t := l.next(), l.next(); t.kind != 0; before, t = t, l.next() {
+		if isObject(before) || before.text == "." || before.text == "," { // then it is a name
+			continue
+		}
+		if t.is("SYNC") {
+			return text[:t.start] + text[t.end:]
+		}
+		if t.is("NO") {
+			if delay := l.next(); delay.is("DELAY") {
+				return text[:t.start] + text[delay.end:]
+			}
+		}
+	}
+	return text
+}
+
+// isObject reports whether a name follows the token in a DROP.
+func isObject(t token) bool {
+	for _, keyword := range []string{"TABLE", "VIEW", "DICTIONARY", "DATABASE", "EXISTS", "EMPTY"} {
+		if t.is(keyword) {
+			return true
+		}
+	}
+	return false
+}

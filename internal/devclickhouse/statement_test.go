@@ -91,3 +91,19 @@ func FuzzParseInsert(f *testing.F) {
 		splitFormat(text)
 	})
 }
+
+func TestWithoutSync(t *testing.T) {
+	for text, want := range map[string]string{
+		"DROP TABLE a SYNC":                          "DROP TABLE a ",
+		"drop table if exists d.`a b` sync;":         "drop table if exists d.`a b` ;",
+		"DROP DATABASE a NO DELAY":                   "DROP DATABASE a ",
+		"DETACH TABLE a PERMANENTLY SYNC":            "DETACH TABLE a PERMANENTLY ",
+		"DROP TABLE sync":                            "DROP TABLE sync",
+		"DROP TABLE IF EXISTS sync, d.sync, no SYNC": "DROP TABLE IF EXISTS sync, d.sync, no ",
+		"SELECT 1 AS SYNC":                           "SELECT 1 AS SYNC",
+	} {
+		if got := withoutSync(text); got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
