@@ -154,6 +154,18 @@ func (c *Commands) fail(name, key, why string) {
 // reset is for the next record.
 func (c *Commands) reset() { c.list, c.version, c.err = c.list[:0], "", nil }
 
+// bytes returns about how much the commands are to send and to keep.
+func (c *Commands) bytes() int {
+	n := 0
+	for i := range c.list {
+		n += len(c.list[i].name) + len(c.list[i].key)
+		for _, a := range c.list[i].args {
+			n += len(a) + 8
+		}
+	}
+	return n
+}
+
 // text returns a value as Redis has it.
 func text(v any) (string, error) {
 	switch v := v.(type) {

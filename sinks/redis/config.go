@@ -34,7 +34,8 @@ type Config struct {
 	// the sink writes must have this tag. Default: none.
 	HashTag string
 
-	// BatchCommands is how many commands go to the server at a time at a busy sink.
+	// BatchCommands is how many commands go to the server at a time at a busy sink, fewer
+	// if they have more than 8 MiB.
 	// With ExactlyOnce they are also carried out at a time, while the server does
 	// nothing else. Default 1000.
 	BatchCommands int

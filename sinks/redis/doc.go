@@ -26,8 +26,8 @@
 //     pipeline.KeyBy, or pipeline.Parallelism(1).
 //   - It is as safe as Redis keeps its data: without the append-only file
 //     (appendonly yes), or with one that is written every second, a crash of the
-//     server may lose what was carried out, or what waits. The latter is noticed: the
-//     job stops with an error. A server that evicts keys (maxmemory-policy allkeys-…)
+//     server may lose what was carried out, or what waits. The latter is noticed, and
+//     that the server has lost everything: the job stops with an error. A server that evicts keys (maxmemory-policy allkeys-…)
 //     may lose it as well, of which a start warns.
 //   - A job without checkpoints has its commands carried out when it ends.
 //   - In a cluster, all keys of the sink have to be in one slot: see Config.HashTag.
@@ -35,7 +35,8 @@
 // The sink's own keys begin with millrace: and its ID. A second process with the same
 // ID fences the first, which ends with an error, and none of whose waiting commands
 // are carried out. A process that would carry out again what was committed, because it
-// does not have the checkpoint for it or starts from an earlier one, refuses to start.
+// does not have the checkpoint for it or starts from an earlier one, refuses to start,
+// and says how to have it start all the same.
 //
 // # At least once
 //

@@ -66,6 +66,7 @@ type exactlyOnce[T any] struct {
 	chunks int // that it has
 	after  *mark
 	asked  bool // after is known
+	replay bool // a user has had forgotten what was committed
 
 	done   []string           // fields of pieces that were committed since the last Prepare
 	forget map[int64][]string // the same, by the checkpoint that was prepared then
@@ -127,8 +128,13 @@ func (w *exactlyOnce[T]) rejectedField() string {
 func (w *exactlyOnce[T]) claim(ctx context.Context) error {
 	for {
 		is, err := w.look(ctx)
+		w.replay = forgotten(is)
 		if err != nil || is[0] == w.run() {
 			return err
+		}
+		if w.env.Checkpoints && len(w.restart) > 0 && is == [3]string{} {
+			return fmt.Errorf("Redis knows nothing of sink %q, of which the job has a checkpoint: it was started without what it had (see appendonly), has removed "+ //nolint:staticcheck // a name
+				"keys (see maxmemory-policy), or is another one; what waited for the checkpoint is lost, and more may be. %s", w.hash, w.goOn("To go on all the same"))
 		}
 		if last := markOf(is); w.env.Checkpoints && last != nil && !continues(w.restart, *last) {
 			return w.refusal(*last)
@@ -148,6 +154,17 @@ func (w *exactlyOnce[T]) look(ctx context.Context) (is [3]string, err error) {
 		is[i], _ = v.(string) // nil where there is none
 	}
 	return is, err
+}
+
+// forgotten says whether a user has had forgotten what was committed, by what goOn
+// tells.
+func forgotten(is [3]string) bool { return is[1] == "" && is[2] == "0" }
+
+// goOn tells how to start without what the sink remembers. It stays so until the first
+// checkpoint is committed. The key itself is not to be removed: what waits for the
+// checkpoint that the job starts from would then be missed.
+func (w *exactlyOnce[T]) goOn(what string) string {
+	return fmt.Sprintf("%s, have it forget what was committed: HSET %q last_run \"\" last_checkpoint 0", what, w.hash)
 }
 
 func markOf(is [3]string) *mark {
@@ -175,8 +192,8 @@ func (w *exactlyOnce[T]) refusal(last mark) error {
 		from = fmt.Sprintf("starts from checkpoint %d, which is not behind it", w.restart[len(w.restart)-1].Checkpoint)
 	}
 	return fmt.Errorf("sink %q has committed up to checkpoint %d of run %s, and the job %s: it would carry out commands again; "+
-		"start it with the directory it had, or, to have them carried out again, forget the sink: DEL %q",
-		w.hash, last.Checkpoint, last.Run, from, w.hash)
+		"start it with the directory it had. %s",
+		w.hash, last.Checkpoint, last.Run, from, w.goOn("To have them carried out again"))
 }
 
 // warnOfEviction warns of a server that may throw away what waits in it.
@@ -403,11 +420,16 @@ func (w *exactlyOnce[T]) gone(ctx context.Context, p piece) error {
 	if err != nil {
 		return err
 	}
-	if is[0] != w.run() {
+	if is[0] != "" && is[0] != w.run() {
 		return errors.New("FENCED")
 	}
+	if w.replay && p.Run != w.run() {
+		w.env.Logger.Warn("commands of the checkpoint are not there any more, because they were carried out or are lost, and the sink goes on without them, as it was told",
+			"checkpoint", p.Checkpoint, "list", p.List)
+		return nil
+	}
 	return fmt.Errorf("Redis has lost commands that waited in %q: it was started without what it had (see appendonly), has removed keys "+ //nolint:staticcheck // a name
-		"(see maxmemory-policy), or is another one; start from an earlier savepoint, after DEL %q", p.List, w.hash)
+		"(see maxmemory-policy), or is another one. %s", p.List, w.goOn("To go on without them"))
 }
 
 // apply carries out one chunk.
@@ -462,7 +484,7 @@ func (w *exactlyOnce[T]) missing(ctx context.Context, p piece) error {
 func (w *exactlyOnce[T]) finish(ctx context.Context, p piece) error {
 	keys := []string{w.hash, p.List}
 	checkpoint := ""
-	if w.env.Checkpoints {
+	if w.env.Checkpoints && (!w.replay || p.Run == w.run()) { // it stays told until something new is committed
 		checkpoint = strconv.FormatInt(p.Checkpoint, 10)
 	}
 	args := []any{w.run(), p.Field, p.Run, checkpoint}

@@ -9,12 +9,17 @@ import (
 // is the sink's hash, of which the fields are
 //
 //	run                            who may write
-//	last_run, last_checkpoint      what was committed last
+//	last_run, last_checkpoint      what was committed last; "" and 0 where a user has
+//	                               had it forgotten
 //	piece:RUN:SUBTASK:NUMBER       how many of a piece's chunks are carried out, or done
 //	rejected:RUN:SUBTASK           that there is a list of rejected commands
 
 const fence = `
-if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then
+local owner = redis.call('HGET', KEYS[1], 'run')
+if not owner then
+	return redis.error_reply('NOSINK')
+end
+if owner ~= ARGV[1] then
 	return redis.error_reply('FENCED')
 end
 `
@@ -33,7 +38,8 @@ return 1
 `)
 
 // stage adds a chunk to the list of a piece, unless the answer to an earlier attempt
-// was lost, or keys hold what its commands don't fit to: it returns their numbers.
+// was lost, or keys hold what its commands don't fit to: it returns their numbers. A
+// list without the chunks before it is one that the server has lost.
 // KEYS: the sink's hash, the list, keys to look at. ARGV: the run, the piece's field,
 // the chunk's number, the chunk, and what each key is to hold.
 var stage = goredis.NewScript(fence + `
@@ -56,8 +62,12 @@ end
 if #wrong > 0 then
 	return wrong
 end
+local length = redis.call('LLEN', KEYS[2])
+if length < tonumber(ARGV[3]) - 1 then
+	return redis.error_reply('NOSINK')
+end
 redis.call('HSETNX', KEYS[1], ARGV[2], 0)
-if redis.call('LLEN', KEYS[2]) < tonumber(ARGV[3]) then
+if length < tonumber(ARGV[3]) then
 	redis.call('RPUSH', KEYS[2], ARGV[4])
 end
 return wrong

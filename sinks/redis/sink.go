@@ -132,6 +132,7 @@ type writer[T any] struct {
 
 	encoding Commands
 	batch    []command
+	bytes    int       // of batch
 	held     []held[T] // the records of batch, for letters
 
 	records, commands, rejected *pipeline.Counter
@@ -142,12 +143,22 @@ type held[T any] struct {
 	time int64
 }
 
+// The server takes what it is sent into its memory, and cuts connections that send it
+// too much; and the client keeps a batch until it was taken.
+const (
+	maxBatchBytes  = 8 << 20  // the batch is full then, whatever BatchCommands says
+	maxRecordBytes = 64 << 20 // of one record
+)
+
 // add adds a record's commands to the batch, or rejects it.
 func (w *writer[T]) add(v T, time int64) error {
 	w.encoding.reset()
 	err := w.encoded(v)
 	if err == nil {
 		err = w.encoding.err
+	}
+	if n := w.encoding.bytes(); err == nil && n > maxRecordBytes {
+		err = fmt.Errorf("its commands have %d bytes, %d are the most", n, maxRecordBytes)
 	}
 	switch {
 	case pipeline.IsFatal(err):
@@ -156,6 +167,7 @@ func (w *writer[T]) add(v T, time int64) error {
 		w.reject(v, time, err.Error())
 		return nil
 	}
+	w.bytes += w.encoding.bytes()
 	for _, c := range w.encoding.list {
 		c.record, c.time = len(w.held), time
 		w.batch = append(w.batch, c)
@@ -180,7 +192,7 @@ func (w *writer[T]) reject(v T, time int64, why string) {
 func (w *writer[T]) fresh() {
 	clear(w.batch)
 	clear(w.held)
-	w.batch, w.held = w.batch[:0], w.held[:0]
+	w.batch, w.held, w.bytes = w.batch[:0], w.held[:0], 0
 }
 
 // write adds records, and sends the batch when it is full.
@@ -189,7 +201,7 @@ func (w *writer[T]) write(ctx context.Context, b *pipeline.Records[T], send func
 		if err := w.add(v, b.Times[i]); err != nil {
 			return err
 		}
-		if len(w.batch) >= w.sink.cfg.BatchCommands {
+		if len(w.batch) >= w.sink.cfg.BatchCommands || w.bytes >= maxBatchBytes {
 			if err := send(ctx); err != nil {
 				return err
 			}
@@ -217,10 +229,16 @@ func explained(err error) error {
 	case strings.Contains(text, "FENCED"):
 		return fmt.Errorf("%w: another process writes in this sink's name by now, and nothing of what is not committed will be; if "+
 			"that is another job, give the sinks of both a Config.ID of their own", errFenced)
+	case strings.Contains(text, "NOSINK"):
+		return errLost
 	case strings.Contains(text, "CROSSSLOT"):
 		return fmt.Errorf("in a cluster, the keys of a sink have to be together: set Config.HashTag, and have it in each key: %w", err)
 	}
 	return err
 }
 
-var errFenced = errors.New("fenced")
+var (
+	errFenced = errors.New("fenced")
+	errLost   = errors.New("Redis has lost what the sink keeps there: it was started without what it had (see appendonly), has removed keys " + //nolint:staticcheck // a name
+		"(see maxmemory-policy), or is another one; start the job again, which says how to go on")
+)

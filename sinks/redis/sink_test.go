@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,7 +281,7 @@ func TestFenced(t *testing.T) {
 	first := b.prepare(1)
 	b.commit(first)
 	_, err = open(t, runs(w.config()), env("c"))
-	wantError(t, err, `sink "millrace:sink" has committed up to checkpoint 1 of run b, and the job starts anew`, `DEL "millrace:sink"`)
+	wantError(t, err, `sink "millrace:sink" has committed up to checkpoint 1 of run b, and the job starts anew`, `HSET "millrace:sink" last_run "" last_checkpoint 0`)
 	b.write(set(11))
 	b.commit(b.prepare(2))
 	_, err = open(t, runs(w.config()), env("c", first))
@@ -295,8 +296,84 @@ func TestLost(t *testing.T) {
 	a.write(func(c *redis.Commands) { c.Set("n", 1, 0) })
 	waits := a.prepare(1)
 	m.FlushAll()
-	b := mustOpen(t, runs(w.config()), pipeline.SinkEnv{Run: "b", Checkpoints: true, Prepared: [][]byte{waits}})
-	wantError(t, b.w.(pipeline.Committer).Commit(t.Context(), waits), "has lost commands that waited", `DEL "millrace:sink"`)
+	err := a.w.Write(t.Context(), &pipeline.Records[run]{Values: []run{func(c *redis.Commands) { c.Set("n", 2, 0) }}, Times: []int64{1}})
+	wantError(t, errors.Join(err, a.w.(pipeline.Flusher).Flush(t.Context())), "Redis has lost what the sink keeps there", "appendonly")
+	wantError(t, a.w.(pipeline.Committer).Commit(t.Context(), waits), "has lost commands that waited", `HSET "millrace:sink" last_run "" last_checkpoint 0`)
+	start := func() (*one[run], error) {
+		return open(t, runs(w.config()), pipeline.SinkEnv{Run: "b", Checkpoints: true, Prepared: [][]byte{waits}})
+	}
+	_, err = start()
+	wantError(t, err, `Redis knows nothing of sink "millrace:sink"`, `HSET "millrace:sink" last_run "" last_checkpoint 0`)
+	w.want("2", "HSET", "millrace:sink", "last_run", "", "last_checkpoint", 0)
+	b, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.commit(waits)
+	b.write(func(c *redis.Commands) { c.Set("n", 3, 0) })
+	b.commit(b.prepare(2))
+	w.want("3", "GET", "n")
+}
+
+// TestLostList goes on from nowhere when the server has lost the beginning of what
+// waits, as one does that a replica took over from too early.
+func TestLostList(t *testing.T) {
+	w, _ := newWorld(t)
+	a := mustOpen(t, runs(w.config()), pipeline.SinkEnv{Run: "a", Checkpoints: true})
+	a.write(func(c *redis.Commands) { c.IncrBy("n", 1) })
+	a.write(func(c *redis.Commands) { c.IncrBy("n", 1) })
+	w.want("OK", "LTRIM", "millrace:sink:piece:a:0:0", 0, 0)
+	err := a.w.Write(t.Context(), &pipeline.Records[run]{Values: []run{func(c *redis.Commands) { c.IncrBy("n", 1) }}, Times: []int64{1}})
+	wantError(t, errors.Join(err, a.w.(pipeline.Flusher).Flush(t.Context())), "Redis has lost what the sink keeps there")
+}
+
+// TestFromEarlier carries commands out again, from an earlier checkpoint, as a refused
+// start tells how to.
+func TestFromEarlier(t *testing.T) {
+	w, _ := newWorld(t)
+	add := func(n int64) run { return func(c *redis.Commands) { c.IncrBy("n", n) } }
+	env := func(run string, prepared ...[]byte) pipeline.SinkEnv {
+		return pipeline.SinkEnv{Run: run, Checkpoints: true, Prepared: prepared}
+	}
+	a := mustOpen(t, runs(w.config()), env("a"))
+	a.write(add(1))
+	first := a.prepare(1)
+	a.commit(first)
+	a.write(add(10))
+	second := a.prepare(2)
+	a.commit(second)
+	b := mustOpen(t, runs(w.config()), env("b", second)) // which forgets what the first was
+	b.commit(second)
+	b.write(add(100))
+	b.commit(b.prepare(3))
+	_, err := open(t, runs(w.config()), env("c", first))
+	wantError(t, err, "starts from checkpoint 1, which is not behind it", `HSET "millrace:sink" last_run "" last_checkpoint 0`)
+	w.want("0", "HSET", "millrace:sink", "last_run", "", "last_checkpoint", 0)
+	for i := range 2 { // also when it is killed before its first commit
+		c := mustOpen(t, runs(w.config()), env(fmt.Sprint("c", i), first))
+		c.commit(first)
+		c.write(add(1000))
+		if i == 1 {
+			c.commit(c.prepare(2))
+		}
+	}
+	w.want("1111", "GET", "n")
+	_, err = open(t, runs(w.config()), env("d", first))
+	wantError(t, err, "starts from checkpoint 1, which is not behind it")
+}
+
+// TestLargeCommands sends few of them at a time, and none that is beyond all bounds.
+func TestLargeCommands(t *testing.T) {
+	w, _ := newWorld(t)
+	a := mustOpen(t, runs(w.config()), pipeline.SinkEnv{Run: "a", Checkpoints: true})
+	set := func(key string, size int) run {
+		return func(c *redis.Commands) { c.Set(key, strings.Repeat("x", size), 0) }
+	}
+	a.write(set("a", 5<<20), set("b", 5<<20), set("c", 5<<20), set("large", 65<<20))
+	a.wantLetters("67108864 are the most")
+	w.want("2", "LLEN", "millrace:sink:piece:a:0:0")
+	a.commit(a.prepare(1))
+	w.want("3", "EXISTS", "a", "b", "c", "large")
 }
 
 func TestStartErrors(t *testing.T) {
