@@ -60,7 +60,8 @@
 // A second process with the sink's ID fences the first, which ends with an error and
 // none of whose waiting rows are committed. A process that would write again what was
 // committed, because it does not have the checkpoint for it or starts from an earlier
-// one, refuses to start.
+// one, refuses to start, and says how to have it start all the same. A standby that has
+// taken over without rows of a checkpoint stops the job, when these are to be moved.
 //
 // # At least once
 //

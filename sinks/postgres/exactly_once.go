@@ -25,6 +25,9 @@ type piece struct {
 	Rows        int64  `json:"rows,omitempty"`
 	First       int64  `json:"first,omitempty"` // the lowest millrace_seq
 	Last        int64  `json:"last,omitempty"`  // the highest
+	// Number is that of the transaction which the last rows came in: a table that has not
+	// got as far is one that the database has lost rows of.
+	Number int64 `json:"number,omitempty"`
 	// Letters says that rejected rows were handed over as dead letters since the
 	// checkpoint before, which the database may forget with this one.
 	Letters bool `json:"letters,omitempty"`
@@ -218,6 +221,7 @@ func (w *exactlyOnce[T]) Prepare(ctx context.Context, checkpoint int64) ([]byte,
 		if err := w.loader.commit(ctx, true); err != nil {
 			return nil, w.orFenced(ctx, err)
 		}
+		p.Number = w.loader.number
 		w.preparing, w.stage = 0, ""
 	}
 	if err := w.handed(ctx, checkpoint); err != nil {
@@ -280,10 +284,11 @@ func (w *exactlyOnce[T]) commit(ctx context.Context, p piece) error {
 	if p.Stage == "" && !p.Letters {
 		return nil
 	}
-	refused := 0
+	refused, attempts := 0, 0
 	err := w.server.do(ctx, func(c *pgx.Conn) error {
+		attempts++
 		return pgx.BeginFunc(ctx, c, func(pgx.Tx) (err error) {
-			refused, err = w.commitOn(ctx, c, p)
+			refused, err = w.commitOn(ctx, c, p, attempts > 1)
 			return err
 		})
 	})
@@ -299,10 +304,14 @@ func (w *exactlyOnce[T]) commit(ctx context.Context, p piece) error {
 	return nil
 }
 
-// commitOn is all of a commit, in one transaction.
-func (w *exactlyOnce[T]) commitOn(ctx context.Context, c *pgx.Conn, p piece) (refused int, err error) {
+// commitOn is all of a commit, in one transaction. Again says that the answer to an
+// earlier attempt was lost.
+func (w *exactlyOnce[T]) commitOn(ctx context.Context, c *pgx.Conn, p piece, again bool) (refused int, err error) {
 	if p.Stage != "" {
 		waits, err := w.take(ctx, c, p)
+		if err == nil && !waits && again {
+			return w.refusedBefore(ctx, c)
+		}
 		if err != nil || !waits {
 			return 0, err
 		}
@@ -320,25 +329,45 @@ func (w *exactlyOnce[T]) commitOn(ctx context.Context, c *pgx.Conn, p piece) (re
 			return 0, err
 		}
 	}
-	return refused, w.ledger.advance(ctx, c, p.mark, w.env.Checkpoints)
+	// What a user has had forgotten stays so until something new is committed.
+	note := w.env.Checkpoints && (!w.ledger.replay || p.Run == w.env.Run)
+	return refused, w.ledger.advance(ctx, c, p.mark, note)
+}
+
+// refusedBefore returns how many rows commits have refused and nobody knows of.
+func (w *exactlyOnce[T]) refusedBefore(ctx context.Context, c *pgx.Conn) (refused int, err error) {
+	err = c.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE sink = $1 AND run = $2 AND subtask = $3 AND handed_run IS NULL AND number > $4", w.ledger.in("rejected")),
+		w.ledger.id, w.ledger.run, w.env.Subtask, w.letter).Scan(&refused)
+	return refused, err
 }
 
 // take says whether rows still wait, and marks them as committed if so.
 func (w *exactlyOnce[T]) take(ctx context.Context, c *pgx.Conn, p piece) (waits bool, err error) {
-	var checkpoint int64
-	err = c.QueryRow(ctx, fmt.Sprintf("SELECT checkpoint FROM %s WHERE name = $1 FOR UPDATE", w.ledger.in("stages")), p.Stage).Scan(&checkpoint)
-	if errors.Is(err, pgx.ErrNoRows) {
-		if err := w.ledger.hold(ctx, c); err != nil {
-			return false, err
-		}
-		return false, fmt.Errorf("the database knows nothing of the rows that waited in %s: it is another one than it was, or was "+
-			"restored from a time before them", w.ledger.in(p.Stage))
+	var checkpoint, number int64
+	err = c.QueryRow(ctx, fmt.Sprintf("SELECT checkpoint, number FROM %s WHERE name = $1 FOR UPDATE", w.ledger.in("stages")), p.Stage).Scan(&checkpoint, &number)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && number < p.Number {
+		return false, w.lost(ctx, c, p)
 	}
 	if err != nil || checkpoint != p.Checkpoint {
 		return false, err
 	}
 	_, err = c.Exec(ctx, fmt.Sprintf("UPDATE %s SET checkpoint = 0 WHERE name = $1", w.ledger.in("stages")), p.Stage)
 	return true, err
+}
+
+// lost says that rows which waited are not there any more: another run has removed
+// them, or the database has lost them. It is nil where a user has said to go on.
+func (w *exactlyOnce[T]) lost(ctx context.Context, c *pgx.Conn, p piece) error {
+	if err := w.ledger.hold(ctx, c); err != nil {
+		return err
+	}
+	if w.ledger.replay && p.Run != w.env.Run {
+		w.env.Logger.Warn("rows of the checkpoint are not there any more, because they were committed or are lost, and the sink goes on without them, as it was told",
+			"checkpoint", p.Checkpoint, "table", w.ledger.in(p.Stage))
+		return nil
+	}
+	return fmt.Errorf("the database knows nothing of the rows that waited in %s: it is another one than it was, was restored from a time before them, "+
+		"or a standby has taken over that did not have them. %s", w.ledger.in(p.Stage), w.ledger.goOn("To go on without them"))
 }
 
 // move moves rows to their destination, all at once unless some are refused.

@@ -3,11 +3,15 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -406,9 +410,10 @@ func TestIntegrationFenced(t *testing.T) {
 	first := b.prepare(1)
 	b.commit(first)
 	d.want("SELECT n FROM t", "10")
+	forget := `UPDATE "millrace"."sinks" SET last_run = '', last_checkpoint = 0 WHERE id = 'sink > public.t';`
 	// A third has no reason to fence anybody.
 	_, err = open(t, sink, pipeline.SinkEnv{Run: "c", Checkpoints: true})
-	wantError(t, err, `"sink > public.t" has committed rows up to checkpoint 1 of run b, and the job starts anew`, "DELETE FROM")
+	wantError(t, err, `"sink > public.t" has committed rows up to checkpoint 1 of run b, and the job starts anew`, forget)
 	b.write(itemOf(11))
 	b.commit(b.prepare(2))
 	_, err = open(t, sink, pipeline.SinkEnv{Run: "c", Checkpoints: true, Prepared: [][]byte{first}})
@@ -426,7 +431,138 @@ func TestIntegrationLost(t *testing.T) {
 	waits := a.prepare(1)
 	d.exec("DROP SCHEMA millrace CASCADE")
 	b := mustOpen(t, sink, pipeline.SinkEnv{Run: "b", Checkpoints: true, Prepared: [][]byte{waits}})
-	wantError(t, b.w.(pipeline.Committer).Commit(t.Context(), waits), "knows nothing of the rows that waited")
+	forget := `UPDATE "millrace"."sinks" SET last_run = '', last_checkpoint = 0 WHERE id = 'sink > public.t';`
+	wantError(t, b.w.(pipeline.Committer).Commit(t.Context(), waits), "knows nothing of the rows that waited", forget)
+	d.exec(forget)
+	b = mustOpen(t, sink, pipeline.SinkEnv{Run: "c", Checkpoints: true, Prepared: [][]byte{waits}})
+	b.commit(waits)
+	b.write(itemOf(2))
+	b.commit(b.prepare(2))
+	d.want("SELECT n FROM t", "2")
+}
+
+// TestIntegrationStandbyBehind finds a database that has gone back to before the rows of
+// a checkpoint, as a standby does that takes over without them.
+func TestIntegrationStandbyBehind(t *testing.T) {
+	d := newDatabase(t)
+	d.exec("CREATE TABLE t (n bigint, s text)")
+	sink := postgres.Structs[item](postgres.Config{URL: d.url, Table: "t"})
+	a := mustOpen(t, sink, pipeline.SinkEnv{Run: "a", Checkpoints: true})
+	a.write(itemOf(1))
+	first := a.prepare(1)
+	a.commit(first)
+	d.exec("CREATE TABLE before AS SELECT * FROM millrace.stages")
+	a.write(itemOf(2))
+	waits := a.prepare(2)
+	d.exec("DELETE FROM millrace.stages; INSERT INTO millrace.stages SELECT * FROM before")
+	wantError(t, a.w.(pipeline.Committer).Commit(t.Context(), waits), "a standby has taken over that did not have them")
+	a.commit(first) // which it has
+}
+
+// TestIntegrationFromEarlier writes rows again, from an earlier checkpoint, as a refused
+// start tells how to.
+func TestIntegrationFromEarlier(t *testing.T) {
+	d := newDatabase(t)
+	d.exec("CREATE TABLE t (n bigint, s text)")
+	sink := postgres.Structs[item](postgres.Config{URL: d.url, Table: "t"})
+	env := func(run string, prepared ...[]byte) pipeline.SinkEnv {
+		return pipeline.SinkEnv{Run: run, Checkpoints: true, Prepared: prepared}
+	}
+	a := mustOpen(t, sink, env("a"))
+	a.write(itemOf(1))
+	first := a.prepare(1)
+	a.commit(first)
+	a.write(itemOf(10))
+	second := a.prepare(2)
+	a.commit(second)
+	b := mustOpen(t, sink, env("b", second)) // which forgets what the first was
+	b.commit(second)
+	b.write(itemOf(100))
+	b.commit(b.prepare(3))
+	_, err := open(t, sink, env("c", first))
+	forget := `UPDATE "millrace"."sinks" SET last_run = '', last_checkpoint = 0 WHERE id = 'sink > public.t';`
+	wantError(t, err, "starts from checkpoint 1, which is not behind it", forget)
+	d.exec(forget)
+	for i := range 2 { // also when it is killed before its first commit
+		c := mustOpen(t, sink, env(fmt.Sprint("c", i), first))
+		c.commit(first)
+		c.write(itemOf(1000))
+		if i == 1 {
+			c.commit(c.prepare(2))
+		}
+	}
+	d.want("SELECT n FROM t ORDER BY n", "1", "10", "100", "1000")
+	_, err = open(t, sink, env("d", first))
+	wantError(t, err, "starts from checkpoint 1, which is not behind it")
+}
+
+// TestIntegrationPanickingDelete loses no row beside one whose function panics.
+func TestIntegrationPanickingDelete(t *testing.T) {
+	d := newDatabase(t)
+	d.exec("CREATE TABLE parent (n bigint PRIMARY KEY); INSERT INTO parent VALUES (0), (1), (4); CREATE TABLE t (n bigint PRIMARY KEY REFERENCES parent, s text)")
+	sink := postgres.Structs[item](postgres.Config{URL: d.url, Table: "t", Key: []string{"n"}}).Deletes(func(v item) bool {
+		if v.N == 2 {
+			panic("two")
+		}
+		return false
+	})
+	o := mustOpen(t, sink, pipeline.SinkEnv{Run: "a", Checkpoints: true})
+	o.write(itemOf(0), itemOf(1), itemOf(2), itemOf(3), itemOf(4)) // 3 has no parent
+	o.commit(o.prepare(1))
+	d.want("SELECT n FROM t ORDER BY n", "0", "1", "4")
+}
+
+// cutAtCommit is a connection that breaks when the answer to a COMMIT comes.
+type cutAtCommit struct {
+	net.Conn
+	armed *atomic.Bool
+	cut   atomic.Bool
+}
+
+func (c *cutAtCommit) Write(b []byte) (int, error) {
+	if bytes.Contains(bytes.ToLower(b), []byte("commit\x00")) && c.armed.CompareAndSwap(true, false) {
+		c.cut.Store(true)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *cutAtCommit) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.cut.Load() {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// TestIntegrationCommitUnanswered has rows refused by a commit whose answer is lost: it
+// has them become dead letters all the same, and says so at the end.
+func TestIntegrationCommitUnanswered(t *testing.T) {
+	d := newDatabase(t)
+	d.exec("CREATE TABLE parent (n bigint PRIMARY KEY); INSERT INTO parent VALUES (1); CREATE TABLE t (n bigint REFERENCES parent, s text)")
+	var armed atomic.Bool
+	sink := postgres.Structs[item](postgres.Config{URL: d.url, Table: "t", Connection: func(c *pgx.ConnConfig) error {
+		c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return &cutAtCommit{Conn: conn, armed: &armed}, err
+		}
+		return nil
+	}})
+	for _, more := range []bool{true, false} {
+		o := mustOpen(t, sink, pipeline.SinkEnv{Run: fmt.Sprint("a", more)})
+		o.write(itemOf(1), itemOf(2))
+		p := o.prepare(1)
+		armed.Store(true)
+		o.commit(p)
+		if armed.Load() {
+			t.Fatal("nothing was cut")
+		}
+		if more {
+			o.write(itemOf(1))
+			o.wantLetters("violates foreign key")
+			continue
+		}
+		wantError(t, o.w.(pipeline.Closer).Close(), "the last commit left rows that the table refuses")
+	}
 }
 
 // TestIntegrationConnectionsCut breaks the connection again and again.

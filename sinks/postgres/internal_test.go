@@ -102,14 +102,14 @@ func TestMove(t *testing.T) {
 
 // TestPiece pins what is kept with a checkpoint, which a later version has to read.
 func TestPiece(t *testing.T) {
-	const data = `{"v":1,"run":"R","checkpoint":7,"stage":"s","table":"\"t\"","columns":["a"],"key":["a"],"rows":3,"first":1,"last":3,"after":{"run":"Q","checkpoint":5}}`
+	const data = `{"v":1,"run":"R","checkpoint":7,"stage":"s","table":"\"t\"","columns":["a"],"key":["a"],"rows":3,"first":1,"last":3,"number":9,"after":{"run":"Q","checkpoint":5}}`
 	p, err := parsePiece([]byte(data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := piece{
 		Version: 1, mark: mark{"R", 7}, Stage: "s", destination: destination{Table: `"t"`, Columns: []string{"a"}, Key: []string{"a"}},
-		Rows: 3, First: 1, Last: 3, After: &mark{"Q", 5},
+		Rows: 3, First: 1, Last: 3, Number: 9, After: &mark{"Q", 5},
 	}
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got %+v, want %+v", p, want)

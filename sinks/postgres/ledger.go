@@ -20,6 +20,7 @@ type ledger struct {
 	schema string // its name
 	id     string // of the sink
 	run    string
+	replay bool // a user has had forgotten what was committed; known once it is claimed
 }
 
 // in returns the quoted name of a table of the schema.
@@ -79,10 +80,11 @@ func (l *ledger) claim(ctx context.Context, c *pgx.Conn, prepared []piece, check
 	if lastRun != nil && lastCheckpoint != nil {
 		last = &mark{*lastRun, *lastCheckpoint}
 	}
+	l.replay = last != nil && last.forgotten()
 	if run == l.run {
 		return nil
 	}
-	if checkpoints && last != nil && !continues(prepared, *last) {
+	if checkpoints && last != nil && !l.replay && !continues(prepared, *last) {
 		return l.refusal(prepared, *last)
 	}
 	_, err = c.Exec(ctx, fmt.Sprintf("INSERT INTO %s (id, run) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET run = EXCLUDED.run",
@@ -107,9 +109,20 @@ func (l *ledger) refusal(prepared []piece, last mark) error {
 		from = fmt.Sprintf("starts from checkpoint %d, which is not behind it", prepared[len(prepared)-1].Checkpoint)
 	}
 	return fmt.Errorf("sink %q has committed rows up to checkpoint %d of run %s, and the job %s: it would write rows again; "+
-		"start it with the directory it had, or, to have them written again, forget the sink: DELETE FROM %s WHERE id = '%s';",
-		l.id, last.Checkpoint, last.Run, from, l.in("sinks"), strings.ReplaceAll(l.id, "'", "''"))
+		"start it with the directory it had. %s", l.id, last.Checkpoint, last.Run, from, l.goOn("To have them written again"))
 }
+
+// goOn tells how to start without what the database remembers. It stays so until the
+// first checkpoint is committed. The row itself is not to be deleted: what waited for
+// the checkpoint that the job starts from would then be missed.
+func (l *ledger) goOn(what string) string {
+	return fmt.Sprintf("%s, have the database forget what was committed: UPDATE %s SET last_run = '', last_checkpoint = 0 WHERE id = '%s';",
+		what, l.in("sinks"), strings.ReplaceAll(l.id, "'", "''"))
+}
+
+// forgotten says whether a user has had forgotten what was committed, by what goOn
+// tells.
+func (m mark) forgotten() bool { return m == mark{} }
 
 // hold fails if another run has claimed the sink, and keeps others from it until the
 // transaction ends. It comes last in one, so that nobody waits for long.
@@ -144,7 +157,10 @@ func (l *ledger) last(ctx context.Context, c *pgx.Conn) (*mark, error) {
 	if err != nil || run == nil || checkpoint == nil {
 		return nil, err
 	}
-	return &mark{*run, *checkpoint}, nil
+	if m := (mark{*run, *checkpoint}); !m.forgotten() {
+		return &m, nil
+	}
+	return nil, nil
 }
 
 // stageName names a table in which rows wait.

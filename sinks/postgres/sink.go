@@ -251,9 +251,9 @@ func (w *writer[T]) encode(buf []byte, v T, time int64) (_ []byte, err error) {
 	if !w.staged {
 		return buf, nil
 	}
+	deletes := w.sink.deletes != nil && w.sink.deletes(v) // it may panic, and the row then has no number
 	w.seq++
-	buf = appendInt64(appendInt64(buf, w.seq), time)
-	return appendBool(buf, w.sink.deletes != nil && w.sink.deletes(v)), nil
+	return appendBool(appendInt64(appendInt64(buf, w.seq), time), deletes), nil
 }
 
 // send loads the batch.
