@@ -15,6 +15,7 @@ import (
 // a timer's goroutine does that, so the block is guarded.
 type atLeastOnce[T any] struct {
 	*writer[T]
+	in     insertion
 	ctx    context.Context // of what is inserted beside the calls
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
@@ -22,6 +23,8 @@ type atLeastOnce[T any] struct {
 	closed bool
 
 	mu      sync.Mutex // guards the block that is gathered, the timer and what follows
+	armed   bool       // the timer is set for the block
+	due     bool       // the block's time is up, and it waits for a connection
 	refused []letter
 	err     error // the first
 }
@@ -29,7 +32,7 @@ type atLeastOnce[T any] struct {
 // newAtLeastOnce returns a writer that is a Committer only where rows may wait: that
 // tells a checkpoint, which they must not survive, from input that runs dry.
 func newAtLeastOnce[T any](w *writer[T]) pipeline.Writer[T] {
-	a := &atLeastOnce[T]{writer: w}
+	a := &atLeastOnce[T]{writer: w, in: insertion{statement: w.plan.statement, settings: settingsFor(w.cfg, w.plan.selects, w.known)}}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	a.timer = time.AfterFunc(time.Hour, a.expire)
 	a.timer.Stop()
@@ -55,7 +58,8 @@ func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) erro
 			return err
 		}
 	}
-	if n := w.gathered.len(); n > 0 && n <= len(b.Values) && w.cfg.BlockTime > 0 { // the block is new
+	if w.gathered.len() > 0 && !w.armed && w.cfg.BlockTime > 0 { // the block is new
+		w.armed = true
 		w.timer.Reset(w.cfg.BlockTime)
 	}
 	return nil
@@ -76,15 +80,27 @@ func (w *atLeastOnce[T]) report() error {
 func (w *atLeastOnce[T]) expire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err == nil && w.ctx.Err() == nil {
-		w.err = w.send(w.ctx)
+	w.due = true
+	w.sendDue()
+}
+
+// sendDue begins to insert rows whose time is up, if a connection is free; otherwise
+// the insert that frees one does. It must not wait: the lock is held, which a writer
+// would then wait for whatever becomes of its context.
+func (w *atLeastOnce[T]) sendDue() {
+	if !w.due || w.err != nil || w.ctx.Err() != nil || w.gathered.len() == 0 {
+		return
+	}
+	select {
+	case s := <-w.pool.free:
+		w.err = w.begin(s)
+	default:
 	}
 }
 
 // send begins to insert the rows, once there is a connection for it. The lock is held
 // meanwhile: whoever waits for it has to wait for the server as well.
 func (w *atLeastOnce[T]) send(ctx context.Context) error {
-	w.timer.Stop()
 	if w.gathered.len() == 0 {
 		return nil
 	}
@@ -92,6 +108,13 @@ func (w *atLeastOnce[T]) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return w.begin(s)
+}
+
+// begin begins to insert the rows, of which there are some, by a connection.
+func (w *atLeastOnce[T]) begin(s server) error {
+	w.timer.Stop()
+	w.armed, w.due = false, false
 	b, err := w.gathered.cut()
 	if err != nil {
 		w.pool.give(s)
@@ -99,7 +122,7 @@ func (w *atLeastOnce[T]) send(ctx context.Context) error {
 	}
 	w.bytes.Add(int64(b.bytes()))
 	w.under.Go(func() {
-		letters, err := w.deliver(w.ctx, s, w.insertion(""), b)
+		letters, err := w.deliver(w.ctx, s, w.in, b)
 		w.pool.give(s) // before the lock, which a writer holds that waits for a connection
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -107,6 +130,7 @@ func (w *atLeastOnce[T]) send(ctx context.Context) error {
 		if w.err == nil {
 			w.err = err
 		}
+		w.sendDue()
 	})
 	return nil
 }
@@ -147,7 +171,10 @@ func (w *atLeastOnce[T]) Prepare(ctx context.Context, _ int64) ([]byte, error) {
 	if len(letters) == 0 {
 		return nil, nil
 	}
-	p := &prepared{Version: preparedVersion, Time: time.Now().UnixMilli(), Table: w.table.String(), Letters: letters}
+	p := &prepared{Version: preparedVersion, Time: time.Now().UnixMilli(), Table: w.table.String()}
+	if err := p.keep(letters, w.env.Staging); err != nil {
+		return nil, err
+	}
 	return p.encode()
 }
 
@@ -160,8 +187,9 @@ func (w *atLeastOnce[T]) Commit(_ context.Context, b []byte) error {
 	if p.File != "" {
 		return errors.New("the checkpoint was taken with Delivery ExactlyOnce and has rows that wait; start the job once more so, and stop it with a final checkpoint")
 	}
-	w.letters = append(w.letters, p.Letters...)
-	return nil
+	letters, err := p.letters(w.env.Staging)
+	w.letters = append(w.letters, letters...)
+	return err
 }
 
 const closeTimeout = 5 * time.Second

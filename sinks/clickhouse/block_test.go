@@ -226,7 +226,7 @@ func FuzzPrepared(f *testing.F) {
 func FuzzStagedFile(f *testing.F) {
 	var file bytes.Buffer
 	b := &block{rows: 2, columns: []rawColumn{{"id", "UInt8", []byte{1, 2}}, {"s", "String", []byte{1, 'a', 0}}}, times: []int64{1000, -5}}
-	if err := errors.Join(writeStagedHead(&file, "INSERT INTO t"), newPacker().write(&file, b), newPacker().write(&file, b)); err != nil {
+	if err := errors.Join(writeStagedHead(&file, &plan{statement: "INSERT INTO t"}), newPacker().write(&file, b), newPacker().write(&file, b)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(file.Bytes())

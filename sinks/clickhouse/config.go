@@ -14,7 +14,7 @@ type Config struct {
 	// URL says how to connect, as clickhouse-go reads it:
 	// clickhouse://user:password@host:9000,other:9000/database?… for the native
 	// protocol, http:// and https:// for HTTP. Of several addresses the first that
-	// answers is taken. Parameters such as compress=lz4, secure=true and dial_timeout
+	// answers is taken; with ExactlyOnce that is for Replicated tables. Parameters such as compress=lz4, secure=true and dial_timeout
 	// are clickhouse-go's, and others are settings of the server.
 	URL string
 
@@ -74,13 +74,15 @@ type Config struct {
 	PartitionsPerBlock int
 	// DeliverLate delivers what was prepared before the table's memory of tokens ends
 	// (replicated_deduplication_window_seconds), because the job was down for longer.
-	// Nobody knows then whether it was inserted before: it may be there twice. Default:
-	// such a start is refused.
+	// Nobody knows then whether it was inserted before: it may be there twice. It also
+	// has a block that may have arrived be sent again after that time. Default: such a
+	// start is refused, and such a block stops the job.
 	DeliverLate bool
 
 	// AsyncInsert has the server gather inserts (async_insert with
-	// wait_for_async_insert), for many small blocks. Only for AtLeastOnce. Default:
-	// off.
+	// wait_for_async_insert), for many small blocks. It refuses all that it has gathered
+	// for one row, so what is refused is sent again by itself. Only for AtLeastOnce.
+	// Default: off.
 	AsyncInsert bool
 
 	// StartTimeout is how long the start may wait for the server before it fails. Once
@@ -93,7 +95,8 @@ type Delivery int
 
 const (
 	// ExactlyOnce has each row in the table exactly once, whatever happens to the job,
-	// to the server or between them. Rows become visible with the checkpoint that they
+	// to the server or between them, as far as the server keeps what it has acknowledged
+	// (see the package's documentation). Rows become visible with the checkpoint that they
 	// belong to. It needs a job that takes checkpoints, and a table that remembers
 	// tokens.
 	ExactlyOnce Delivery = iota

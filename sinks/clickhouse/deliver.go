@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -22,6 +23,10 @@ type deliverer struct {
 	log     *slog.Logger
 	pause   func(ctx context.Context, d time.Duration) error // of retries; replaced in tests
 	stats   stats
+	// memory is how long the table remembers tokens, by memorySetting; 0: without limit,
+	// or it does not matter.
+	memory        time.Duration
+	memorySetting string
 
 	mu   sync.Mutex
 	said time.Time // when the log has last heard of a failure; guarded by mu
@@ -49,6 +54,12 @@ const maxRefused = 1000
 // knows those it has.
 func (d *deliverer) deliver(ctx context.Context, s server, in insertion, b *block) ([]letter, error) {
 	err := d.send(ctx, s, in, b)
+	if err != nil && judge(err) == refusal && in.settings["async_insert"] == "1" {
+		// The server fails all that it has gathered together: the row may be another's.
+		in.settings = maps.Clone(in.settings)
+		in.settings["async_insert"] = "0"
+		err = d.send(ctx, s, in, b)
+	}
 	if err == nil || judge(err) != refusal {
 		return nil, d.failure(in, err)
 	}
@@ -57,6 +68,7 @@ func (d *deliverer) deliver(ctx context.Context, s server, in insertion, b *bloc
 		return nil, fmt.Errorf("%w; and the block can't be cut to find the row: %w", d.failure(in, err), oerr)
 	}
 	c := &cutting{deliverer: d, server: s, in: in, block: o}
+	in.room.give() // the block itself takes none
 	if err := c.refused(ctx, 0, b.rows, err); err != nil {
 		return nil, err
 	}
@@ -106,8 +118,12 @@ func (c *cutting) try(ctx context.Context, from, to int) error {
 	if in.token != "" {
 		in.token = pieceToken(in.token, from, to)
 	}
+	if err := in.room.take(); err != nil {
+		return fmt.Errorf("table %s: %w", c.table, err)
+	}
 	err = c.send(ctx, c.server, in, piece)
 	if err != nil && judge(err) == refusal {
+		in.room.give()
 		return c.refused(ctx, from, to, err)
 	}
 	return c.failure(in, err)
@@ -136,7 +152,14 @@ func (d *deliverer) send(ctx context.Context, s server, in insertion, b *block) 
 	var began time.Time
 	warned := false
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		if d.memory > 0 && !in.unsure.IsZero() && time.Since(in.unsure) >= d.memory {
+			return &forgottenError{b.rows, d.memory, d.memorySetting}
+		}
+		sent := time.Now()
 		err := d.once(ctx, s, in, b)
+		if err != nil && in.unsure.IsZero() && mayBeThere(err) {
+			in.unsure = sent
+		}
 		if ctx.Err() != nil && err != nil {
 			return context.Cause(ctx)
 		}
@@ -161,6 +184,18 @@ func (d *deliverer) send(ctx context.Context, s server, in insertion, b *block) 
 			return err
 		}
 	}
+}
+
+// forgottenError is of a block that the table may have, and would not know any more.
+type forgottenError struct {
+	rows    int
+	memory  time.Duration
+	setting string
+}
+
+func (e *forgottenError) Error() string {
+	return fmt.Sprintf("a block of %d rows was sent, nobody knows whether it arrived, and the server has not taken it again for as long as the table remembers "+
+		"deduplication tokens, %v (%s): sent now, it may be there twice; look whether it is, and see DeliverLate", e.rows, e.memory, e.setting)
 }
 
 // loud says whether it is time for the log to hear of a failure.

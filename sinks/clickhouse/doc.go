@@ -34,16 +34,32 @@
 // TABLE that mends it. Each part that an insert makes takes a place, so a block that
 // touches several partitions takes several: Config.PartitionsPerBlock. Other writers
 // take places as well. While the job runs, a checkpoint that would have more blocks
-// than the table remembers stops it.
+// than the table remembers stops it, and so does a commit that has to cut blocks into
+// more pieces than that, see below. The tables behind materialized views count too.
 //
 // Replicated tables also forget by time (replicated_deduplication_window_seconds, an
 // hour or a week by default). A job that was down for longer does not start, if rows
-// wait in its checkpoint, since nobody knows whether they were inserted; see
+// wait in its checkpoint, since nobody knows whether they were inserted; and one that
+// runs stops when a block that may have arrived could not be sent again for so long. See
 // Config.DeliverLate.
 //
 // The table is to be of the MergeTree family, and reached where it is stored:
 // Distributed, Buffer and others do not keep the promise and are refused. With several
-// addresses in the URL, these must be replicas of one another.
+// addresses in the URL, these must be replicas of one another: tables that are not
+// Replicated are refused then.
+//
+// What it does not promise:
+//
+//   - ClickHouse knows nothing of checkpoints. A job that starts anew, or from an earlier
+//     checkpoint or savepoint than its last, inserts again what came after it.
+//   - Rows are as safe as the server keeps them. A replica that is lost before others
+//     have its parts takes acknowledged rows with it: set insert_quorum in the URL.
+//   - A table that is not Replicated notes a token an instant before it has the rows. A
+//     server that is killed just then, within some microseconds, takes the block for one
+//     that it has when it comes again. Replicated tables do both at once, in Keeper.
+//   - PartitionsPerBlock is believed.
+//   - A process that was stopped in the middle of an insert, and goes on after another
+//     one has taken the job over and the table has forgotten the token, inserts it again.
 //
 // # Materialized views
 //
@@ -72,12 +88,16 @@
 // # Rows that can't be inserted
 //
 // What the sink sees goes to the dead-letter output at once: a name that an enum has
-// not, NULL for a column that is not Nullable, text too long for a FixedString, a time
-// out of range, a row larger than Config.RowBytes.
+// not, NULL for a column that is not Nullable, text too long for a FixedString, a number
+// or time out of range, also within arrays, maps and tuples, a row larger than
+// Config.RowBytes. Digits of a decimal that are behind the column's last are cut off, as
+// by the server itself.
 //
 // What only the server sees, a CONSTRAINT or an expression, fails a whole block. The
 // block is then cut in halves, and these again, until the rows are found and all
-// others are in; a block of which more than 1000 rows are refused stops the job. With
+// others are in. Each piece takes a place in the table's memory of tokens, some ten for
+// a row that is refused; a block of which more than 1000 rows are refused, and pieces
+// that are more than the table remembers, stop the job. With
 // ExactlyOnce this happens after the checkpoint, and the rows go to the dead-letter
 // output with the next records; until then they are part of the checkpoints, so that
 // none is lost. A job whose last commit finds such rows ends with an error that says

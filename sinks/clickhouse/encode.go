@@ -105,6 +105,8 @@ type dictionary struct {
 	numbers map[string]uint32
 	words   texts
 	rows    []uint32
+	added   bool // whether the last row brought its word
+	last    string
 }
 
 func newDictionary() *dictionary {
@@ -113,13 +115,22 @@ func newDictionary() *dictionary {
 	return d
 }
 
-func (d *dictionary) undo() { d.rows = d.rows[:len(d.rows)-1] } // the word may stay
+// undo takes the word back as well, or the rows that follow would be charged for one
+// that was too large.
+func (d *dictionary) undo() {
+	d.rows = d.rows[:len(d.rows)-1]
+	if d.added {
+		delete(d.numbers, d.last)
+		d.words.undo()
+		d.added = false
+	}
+}
 
 // size counts numbers of the largest width: it must not jump with a new word.
 func (d *dictionary) size() int { return d.words.size() + 4*len(d.rows) }
 
 func (d *dictionary) reset() {
-	d.numbers = map[string]uint32{"": 0}
+	d.numbers, d.added = map[string]uint32{"": 0}, false
 	d.words.reset()
 	_ = d.words.putString("") // it can't fail
 	d.rows = d.rows[:0]
@@ -127,9 +138,9 @@ func (d *dictionary) reset() {
 
 func (d *dictionary) putString(s string) error {
 	n, ok := d.numbers[s]
-	if !ok {
+	if d.added = !ok; d.added {
 		n = uint32(len(d.numbers))
-		d.numbers[s] = n
+		d.numbers[s], d.last = n, s
 		_ = d.words.putString(s) // it can't fail
 	}
 	d.rows = append(d.rows, n)

@@ -3,12 +3,12 @@ package clickhouse
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,38 +31,62 @@ type exactlyOnce[T any] struct {
 	blocks int
 	rows   int64
 
-	waiting int // blocks that are prepared
-	closed  bool
+	waiting    int // blocks that are prepared
+	prepares   int // of files, in this run
+	commits    int // of those
+	repeatable []delivered
+	closed     bool
 }
+
+// delivered is how many tokens a commit has taken, and before which Prepare that was:
+// checkpoints up to then may mention the same blocks, and have them delivered again.
+type delivered struct{ tokens, before int }
 
 // openExactlyOnce checks that the table remembers tokens.
 func openExactlyOnce[T any](w *writer[T]) (pipeline.Writer[T], error) {
-	perBlock := w.cfg.PartitionsPerBlock
-	if perBlock == 0 {
-		perBlock = 1
-		if w.table.partitioned {
-			perBlock = 4
-		}
+	restored, err := restoredBlocks(w.env.Prepared, w.table)
+	if err != nil {
+		return nil, err
 	}
-	if err := w.table.wantWindows(w.cfg.RecoveryBlocks*perBlock, ""); err != nil {
+	if err := w.table.wantWindows(max(w.cfg.RecoveryBlocks, restored), w.cfg.PartitionsPerBlock, ""); err != nil {
 		return nil, err
 	}
 	for _, name := range w.table.unseenViews() {
 		w.env.Logger.Warn("the table behind a materialized view can't be seen, so nobody knows whether it remembers deduplication tokens", "view", name)
 	}
 	e := &exactlyOnce[T]{writer: w, staging: w.env.Staging, packer: newPacker()}
-	e.allowed = max(1, w.table.window/perBlock/w.env.Parallelism)
+	_, blocks := w.table.narrowest(w.cfg.PartitionsPerBlock)
+	e.allowed = max(1, blocks/w.env.Parallelism)
+	if !w.cfg.DeliverLate {
+		w.memory = time.Duration(w.table.seconds) * time.Second
+		_, w.memorySetting = windowSettings(w.table.engine)
+	}
 	if e.staging == nil {
 		return e, e.stageAlone()
 	}
 	return e, nil
 }
 
+// restoredBlocks returns how many blocks for a table a start delivers again.
+func restoredBlocks(all [][]byte, t *table) (blocks int, err error) {
+	for _, b := range all {
+		p, err := decodePrepared(b)
+		if err != nil {
+			return 0, err
+		}
+		if p.Table == t.String() {
+			blocks += p.Blocks
+		}
+	}
+	return blocks, nil
+}
+
 // stageAlone makes a staging for a job without checkpoints, whose rows wait for its
 // end.
 func (w *exactlyOnce[T]) stageAlone() (err error) {
 	if w.own, err = os.MkdirTemp("", "millrace-clickhouse-"); err == nil {
-		w.staging, err = pipeline.NewStaging(vfs.Default, w.own, fmt.Sprintf("%s-%s-%d", w.env.Run, w.env.Operator, w.env.Subtask))
+		operator := sha256.Sum256([]byte(w.env.Operator)) // tokens differ by it, and its name may be none of a file
+		w.staging, err = pipeline.NewStaging(vfs.Default, w.own, fmt.Sprintf("%s-%x-%d", w.env.Run, operator[:8], w.env.Subtask))
 	}
 	if err != nil {
 		return fmt.Errorf("stage rows: %w", err)
@@ -123,19 +147,26 @@ func (w *exactlyOnce[T]) begin() (err error) {
 		return err
 	}
 	w.out = bufio.NewWriterSize(w.file, 1<<18)
-	return writeStagedHead(w.out, w.plan.statement)
+	return writeStagedHead(w.out, w.plan)
 }
 
 // tooMany refuses rows that the table could not be relied upon to know again.
 func (w *exactlyOnce[T]) tooMany() error {
-	count, _ := windowSettings(w.table.engine)
-	return fmt.Errorf("%d blocks wait for their checkpoint in this subtask, and table %s remembers %d deduplication tokens, those of %d blocks for each subtask: "+
-		"take checkpoints more often, make blocks larger (BlockRows, BlockBytes), or enlarge the table's memory: ALTER TABLE %s MODIFY SETTING %s = %d",
-		w.waiting+w.blocks, w.table, w.table.window, w.allowed, w.table.quoted(), count, roundUp(w.table.window+1))
+	return fmt.Errorf("%d blocks wait for their checkpoint in this subtask, and %s: take checkpoints more often, make blocks larger (BlockRows, BlockBytes), or %s",
+		w.waiting+w.blocks, w.memoryIs(), w.enlarge())
 }
 
-// lettersInline is how many bytes of letters go into the checkpoint itself.
-const lettersInline = 2 << 10
+// memoryIs says what limits the subtask, enlarge how to raise it.
+func (w *exactlyOnce[T]) memoryIs() string {
+	t, _ := w.table.narrowest(w.cfg.PartitionsPerBlock)
+	return fmt.Sprintf("table %s remembers %d deduplication tokens, those of %d blocks for each subtask", t, t.window, w.allowed)
+}
+
+func (w *exactlyOnce[T]) enlarge() string {
+	t, _ := w.table.narrowest(w.cfg.PartitionsPerBlock)
+	count, _ := windowSettings(t.engine)
+	return fmt.Sprintf("enlarge the table's memory: ALTER TABLE %s MODIFY SETTING %s = %d", t.quoted(), count, roundUp(t.window+1))
+}
 
 // Prepare implements [pipeline.Committer].
 func (w *exactlyOnce[T]) Prepare(context.Context, int64) ([]byte, error) {
@@ -151,36 +182,16 @@ func (w *exactlyOnce[T]) Prepare(context.Context, int64) ([]byte, error) {
 			return nil, err
 		}
 		p.File = w.file.Name()
+		w.prepares++
 	}
-	if err := w.prepareLetters(p); err != nil {
+	// Letters that could not be rejected yet wait for the next Commit: the one they came
+	// from is not repeated any more once this checkpoint is complete.
+	if err := p.keep(w.letters, w.staging); err != nil {
 		return nil, err
 	}
 	w.waiting += w.blocks
-	w.file, w.out, w.blocks, w.rows = nil, nil, 0, 0
+	w.letters, w.file, w.out, w.blocks, w.rows = nil, nil, nil, 0, 0
 	return p.encode()
-}
-
-// prepareLetters has letters that could not be rejected yet wait for the next Commit:
-// the one they came from is not repeated any more once this checkpoint is complete.
-func (w *exactlyOnce[T]) prepareLetters(p *prepared) error {
-	if len(w.letters) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(w.letters)
-	if err != nil {
-		return err
-	}
-	if len(text) <= lettersInline {
-		p.Letters, w.letters = w.letters, nil
-		return nil
-	}
-	f, err := w.staging.Create()
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	p.LettersFile, w.letters = f.Name(), nil
-	return errors.Join(err, f.Close())
 }
 
 // Commit implements [pipeline.Committer].
@@ -189,17 +200,13 @@ func (w *exactlyOnce[T]) Commit(ctx context.Context, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := w.checkTime(p); err != nil {
+	letters, err := p.letters(w.staging)
+	if err != nil {
 		return err
 	}
-	letters := p.Letters
-	if p.LettersFile != "" {
-		if letters, err = w.readLetters(p.LettersFile); err != nil {
-			return err
-		}
-	}
+	own := strings.HasPrefix(p.File+p.LettersFile, w.env.Run+"-")
 	if p.File != "" {
-		refused, err := w.deliverFile(ctx, p)
+		refused, err := w.deliverFile(ctx, p, own)
 		if err != nil {
 			return err
 		}
@@ -210,39 +217,46 @@ func (w *exactlyOnce[T]) Commit(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// checkTime refuses what the table may have forgotten the tokens of.
-func (w *exactlyOnce[T]) checkTime(p *prepared) error {
-	if p.Table != w.table.String() && p.File != "" {
+// check refuses what belongs elsewhere, and, of an earlier run's, what the table may
+// have forgotten the tokens of. Of this run's own it is known whether it was sent.
+func (w *exactlyOnce[T]) check(p *prepared, own bool) error {
+	if p.Table != w.table.String() {
 		return fmt.Errorf("the checkpoint has %d rows for table %s, and the sink writes to %s now: "+
 			"start it once more as it was, and stop it with a final checkpoint", p.Rows, p.Table, w.table)
 	}
 	age := time.Since(time.UnixMilli(p.Time))
-	if limit := time.Duration(w.table.seconds) * time.Second; limit == 0 || age < limit || w.cfg.DeliverLate {
+	if own || w.memory == 0 || age < w.memory {
 		return nil
 	}
-	_, seconds := windowSettings(w.table.engine)
 	return fmt.Errorf("%d rows were prepared for table %s %v ago, which remembers deduplication tokens for %v (%s): if they were inserted then, they would be there twice. "+
-		"Look whether they are there; DeliverLate inserts them, and does no harm where they are not", p.Rows, p.Table, age.Round(time.Second), time.Duration(w.table.seconds)*time.Second, seconds)
+		"Look whether they are there; DeliverLate inserts them, and does no harm where they are not", p.Rows, p.Table, age.Round(time.Second), w.memory, w.memorySetting)
 }
 
-func (w *exactlyOnce[T]) readLetters(name string) (letters []letter, err error) {
-	f, err := w.staging.Open(name)
-	if err != nil {
-		return nil, err
+// room returns how many tokens the pieces of blocks may take while p is delivered, so
+// that the table still knows the first of what a recovery repeats when the last is in.
+func (w *exactlyOnce[T]) room(p *prepared, own bool) *room {
+	if own {
+		index := w.commits // Prepare numbers them alike
+		w.commits++
+		w.repeatable = slices.DeleteFunc(w.repeatable, func(d delivered) bool { return d.before <= index })
 	}
-	text, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = json.Unmarshal(text, &letters)
+	used := max(w.waiting, p.Blocks)
+	for _, d := range w.repeatable {
+		used += d.tokens
 	}
-	if err != nil {
-		return nil, fmt.Errorf("staged file %q: %w", name, err)
-	}
-	return letters, nil
+	r := &room{full: func() error {
+		return fmt.Errorf("the server refuses so many rows that the others take more deduplication tokens than %s: %s, and start the job again", w.memoryIs(), w.enlarge())
+	}}
+	r.left.Store(int64(w.allowed - used))
+	return r
 }
 
 // deliverFile inserts the blocks of a staged file, some at once, and returns the rows
 // that the server refuses.
-func (w *exactlyOnce[T]) deliverFile(ctx context.Context, p *prepared) ([]letter, error) {
+func (w *exactlyOnce[T]) deliverFile(ctx context.Context, p *prepared, own bool) ([]letter, error) {
+	if err := w.check(p, own); err != nil {
+		return nil, err
+	}
 	f, err := w.staging.Open(p.File)
 	if err != nil {
 		return nil, err
@@ -253,6 +267,10 @@ func (w *exactlyOnce[T]) deliverFile(ctx context.Context, p *prepared) ([]letter
 	if err != nil {
 		return nil, fmt.Errorf("staged file %q: %w", p.File, err)
 	}
+	in := insertion{statement: head.Statement, settings: settingsFor(w.cfg, head.Selects || w.plan.selects, w.known), room: w.room(p, own)}
+	if !own { // an earlier run may have sent it
+		in.unsure = time.UnixMilli(p.Time)
+	}
 	group := newDelivery(ctx, w.deliverer, w.pool)
 	rows := int64(0)
 	for i := range p.Blocks {
@@ -262,11 +280,13 @@ func (w *exactlyOnce[T]) deliverFile(ctx context.Context, p *prepared) ([]letter
 			return nil, errors.Join(fmt.Errorf("staged file %q: block %d of %d: %w", p.File, i, p.Blocks, err), gerr)
 		}
 		rows += int64(b.rows)
-		if !group.start(insertion{head.Statement, w.settings, blockToken(p.File, i)}, b) {
+		in.token = blockToken(p.File, i)
+		if !group.start(in, b) {
 			break
 		}
 	}
 	letters, err := group.wait()
+	w.repeatable = append(w.repeatable, delivered{p.Blocks + in.room.taken(), w.prepares})
 	if err == nil && rows != p.Rows {
 		err = fmt.Errorf("staged file %q: %w: %d rows, %d were prepared", p.File, errDamaged, rows, p.Rows)
 	}

@@ -1,8 +1,10 @@
 package clickhouse
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/ClickHouse/ch-go"
@@ -31,6 +33,33 @@ func exceptionOf(err error) *exception {
 		return &exception{chproto.Error(e.Code), fmt.Sprintf("code %d: %s", e.Code, e.Message)}
 	}
 	return nil
+}
+
+// unsentError is of an attempt that has not got as far as sending the block.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
+// mayBeThere says whether the table may have a block, or some of it, though the insert
+// has failed.
+func mayBeThere(err error) bool {
+	if unsent := (*unsentError)(nil); errors.As(err, &unsent) {
+		return false
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+		return false
+	}
+	e := exceptionOf(err) // of these, what the server says before it begins
+	return e == nil || e.code != chproto.ErrTooManyParts && e.code != chproto.ErrTooManySimultaneousQueries
+}
+
+// isAboutTLS says whether two sides don't trust or don't understand each other: at the
+// start, nothing is gained by waiting.
+func isAboutTLS(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return errors.As(err, &certificate) || errors.As(err, &record)
 }
 
 // verdict is what an insert that failed means.

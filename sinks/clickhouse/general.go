@@ -18,6 +18,7 @@ import (
 type general struct {
 	typ      string
 	nullable bool
+	inside   func(v reflect.Value) error // finds what clickhouse-go would change; nil: nothing
 	server   *column.ServerContext
 	column   column.Interface
 	trial    column.Interface
@@ -53,12 +54,16 @@ func (g *general) put(v any) error {
 	return nil
 }
 
-// check finds a NULL where there must be none: clickhouse-go would make it zero.
+// check finds a NULL where there must be none, which clickhouse-go would make zero,
+// and what is out of range.
 func (g *general) check(v any) error {
-	if !g.nullable && isNull(v) {
+	switch null := isNull(v); {
+	case null && !g.nullable:
 		return errNull
+	case null || g.inside == nil:
+		return nil
 	}
-	return nil
+	return g.inside(reflect.ValueOf(v))
 }
 
 // repair brings the column back to a number of rows.

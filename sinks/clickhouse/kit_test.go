@@ -33,6 +33,7 @@ type fakeTable struct {
 	mu       sync.Mutex
 	rows     [][]any           // guarded by mu
 	seen     map[string]string // the rows that came with each token; guarded by mu
+	order    []string          // of the tokens, of which the table remembers window; guarded by mu
 	attempts []string          // the tokens of all that came; guarded by mu
 	// What goes wrong, nil for nothing: with an insert before and after the table has
 	// it, and with a row.
@@ -110,6 +111,10 @@ func (s fakeServer) store(token string, rows [][]any) error {
 		return nil
 	}
 	s.seen[token] = text
+	if s.order = append(s.order, token); len(s.order) > s.window {
+		delete(s.seen, s.order[0])
+		s.order = s.order[1:]
+	}
 	s.rows = append(s.rows, rows...)
 	return nil
 }
@@ -159,19 +164,25 @@ type subtask[T any] struct {
 // open opens a subtask in the staging directory of a job.
 func open[T any](t *testing.T, s *Sink[T], fs vfs.FS, run string) (*subtask[T], error) {
 	t.Helper()
-	staging, err := pipeline.NewStaging(fs, "/staged", run)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sub := &subtask[T]{t: t, staging: staging}
-	env := &pipeline.SinkEnv{
-		Operator: "out", Parallelism: 1, Checkpoints: true, Run: run, Staging: staging, Logger: quiet, Metrics: &pipeline.Metrics{},
-		Reject: func(l pipeline.DeadLetter) { sub.rejected = append(sub.rejected, l) },
-	}
+	env := testEnv(t, fs, run)
+	sub := &subtask[T]{t: t, staging: env.Staging}
+	env.Reject = func(l pipeline.DeadLetter) { sub.rejected = append(sub.rejected, l) }
+	var err error
 	if sub.Writer, err = s.Open(t.Context(), env); err == nil {
 		t.Cleanup(func() { _ = sub.Writer.(pipeline.Closer).Close() })
 	}
 	return sub, err
+}
+
+func testEnv(t *testing.T, fs vfs.FS, run string) *pipeline.SinkEnv {
+	t.Helper()
+	staging, err := pipeline.NewStaging(fs, "/staged", run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pipeline.SinkEnv{
+		Operator: "out", Parallelism: 1, Checkpoints: true, Run: run, Staging: staging, Logger: quiet, Metrics: &pipeline.Metrics{},
+	}
 }
 
 func mustOpen[T any](t *testing.T, s *Sink[T], fs vfs.FS, run string) *subtask[T] {

@@ -121,11 +121,17 @@ func (m *matching) fits(name, origin string, typ reflect.Type, t columnType) {
 // narrows says whether numbers of a Go type may not be ones of the column's:
 // clickhouse-go would cut off what is too much.
 func narrows(typ reflect.Type, t columnType) bool {
-	if t.name == "Nullable" {
+	for t.name == "Nullable" || t.name == "LowCardinality" {
 		t = t.inner()
 	}
 	if typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
+	}
+	switch kind := typ.Kind(); {
+	case t.name == "Array" && (kind == reflect.Slice || kind == reflect.Array):
+		return narrows(typ.Elem(), t.inner())
+	case t.name == "Map" && kind == reflect.Map && len(t.args) == 2:
+		return narrows(typ.Key(), t.inner()) || narrows(typ.Elem(), parseType(t.args[1]))
 	}
 	into, number := numbers[t.name]
 	if !number || typ.Kind() < reflect.Int || typ.Kind() > reflect.Float64 || typ.Implements(valuerType) {

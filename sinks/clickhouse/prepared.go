@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/millrace/millrace/pipeline"
 )
 
 // preparedVersion is that of what Prepare returns, and of staged files. The formats
@@ -57,17 +59,63 @@ func decodePrepared(b []byte) (*prepared, error) {
 	return p, nil
 }
 
+// lettersInline is how many bytes of letters go into the checkpoint itself.
+const lettersInline = 2 << 10
+
+// keep takes letters into what is prepared, by a staged file where they are many.
+func (p *prepared) keep(letters []letter, staging *pipeline.Staging) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(letters)
+	if err != nil {
+		return err
+	}
+	if len(text) <= lettersInline || staging == nil {
+		p.Letters = letters
+		return nil
+	}
+	f, err := staging.Create()
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	p.LettersFile = f.Name()
+	return errors.Join(err, f.Close())
+}
+
+// letters returns what keep has kept.
+func (p *prepared) letters(staging *pipeline.Staging) (letters []letter, err error) {
+	if p.LettersFile == "" {
+		return p.Letters, nil
+	}
+	f, err := staging.Open(p.LettersFile)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = json.Unmarshal(text, &letters)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("staged file %q: %w", p.LettersFile, err)
+	}
+	return append(letters, p.Letters...), nil
+}
+
 // stagedHead begins a staged file: how its blocks are inserted, today and by a later
 // program.
 type stagedHead struct {
 	Version   int    `json:"version"`
 	Statement string `json:"statement"`
+	// Selects says that it has a SELECT, which is to make one block of one.
+	Selects bool `json:"selects,omitempty"`
 }
 
 const maxStagedHead = 1 << 20
 
-func writeStagedHead(w io.Writer, statement string) error {
-	head, err := json.Marshal(stagedHead{preparedVersion, statement})
+func writeStagedHead(w io.Writer, p *plan) error {
+	head, err := json.Marshal(stagedHead{preparedVersion, p.statement, p.selects})
 	if err != nil {
 		return err
 	}

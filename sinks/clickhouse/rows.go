@@ -117,6 +117,9 @@ func newRows[T any](columns []Column[T], types []columnType, rowBytes int, serve
 			if err != nil {
 				return nil, err
 			}
+			if g.inside = insideCheck(types[i], c.typ); c.typ.Kind() == reflect.Interface {
+				g.inside = dynamicCheck(types[i])
+			}
 			b.general = g
 			r.values = append(r.values, value[T]{c.name, c.value, g})
 		}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/ClickHouse/ch-go"
 	chproto "github.com/ClickHouse/ch-go/proto"
@@ -25,7 +27,40 @@ type insertion struct {
 	statement string // up to FORMAT, which each protocol has its own way with
 	settings  map[string]string
 	token     string // empty for none
+	// unsure is since when the table may have the block, though nobody knows; zero if
+	// it can't.
+	unsure time.Time
+	room   *room // nil: without bound
 }
+
+// room is how many more tokens a delivery may take than it has blocks.
+type room struct {
+	left  atomic.Int64
+	count atomic.Int64
+	full  func() error // what to say when nothing is left
+}
+
+// take takes a token, or says why there is none.
+func (r *room) take() error {
+	if r == nil {
+		return nil
+	}
+	if r.left.Add(-1) < 0 {
+		return r.full()
+	}
+	r.count.Add(1)
+	return nil
+}
+
+// give gives one back that the table has not got.
+func (r *room) give() {
+	if r != nil {
+		r.left.Add(1)
+		r.count.Add(-1)
+	}
+}
+
+func (r *room) taken() int { return int(max(0, r.count.Load())) }
 
 // all returns the settings with the token.
 func (in insertion) all() map[string]string {
@@ -58,7 +93,7 @@ type nativeServer struct {
 func (s *nativeServer) insert(ctx context.Context, in insertion, b *block) error {
 	if s.client == nil || s.client.IsClosed() {
 		if err := s.connect(ctx); err != nil {
-			return err
+			return &unsentError{err}
 		}
 	}
 	q := ch.Query{Body: in.statement + " FORMAT Native"}

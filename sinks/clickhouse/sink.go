@@ -78,6 +78,9 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 		return nil, err
 	}
 	p, err := match(s.columns, &s.cfg, t.table, t.context)
+	if err == nil && s.cfg.Delivery == ExactlyOnce {
+		err = t.table.wantOneMemory(o.Addr)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 		timeout: s.cfg.InsertTimeout, context: t.context, table: t.table.String(), log: env.Logger, pause: s.pause,
 		stats: stats{env.Metrics.Counter("blocks"), env.Metrics.Counter("retries")},
 	}
-	w.settings = settingsFor(&s.cfg, p, t.known)
+	w.known = t.known
 	if s.cfg.Delivery == AtLeastOnce {
 		return newAtLeastOnce(w), nil
 	}
@@ -104,8 +107,8 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 func (s *Sink[T]) lookFor(ctx context.Context, o *clickhouse.Options) (*target, error) {
 	for {
 		t, err := s.look(ctx, o, s.cfg.Table)
-		if err == nil || judge(err) != passing {
-			if e := exceptionOf(err); e != nil {
+		if err == nil || judge(err) != passing || isAboutTLS(err) {
+			if e := exceptionOf(err); e != nil || isAboutTLS(err) {
 				return nil, connecting(o, err)
 			}
 			return t, err
@@ -118,7 +121,7 @@ func (s *Sink[T]) lookFor(ctx context.Context, o *clickhouse.Options) (*target, 
 
 // settingsFor returns the settings of inserts. What is not said here, the server's
 // profile or the table may say otherwise.
-func settingsFor(cfg *Config, p *plan, known map[string]bool) map[string]string {
+func settingsFor(cfg *Config, selects bool, known map[string]bool) map[string]string {
 	if cfg.Delivery == AtLeastOnce {
 		if cfg.AsyncInsert {
 			return map[string]string{"async_insert": "1", "wait_for_async_insert": "1"}
@@ -137,7 +140,7 @@ func settingsFor(cfg *Config, p *plan, known map[string]bool) map[string]string 
 			settings[name] = value
 		}
 	}
-	if p.selects { // one block in, one block out
+	if selects { // one block in, one block out
 		maps.Copy(settings, map[string]string{
 			"max_insert_threads": "1", "max_threads": "1",
 			"min_insert_block_size_rows": fmt.Sprint(2 * maxBlockRows), "min_insert_block_size_bytes": "0",
@@ -153,7 +156,7 @@ type writer[T any] struct {
 	env      *pipeline.SinkEnv
 	plan     *plan
 	table    *table
-	settings map[string]string
+	known    map[string]bool // settings that the server has
 	gathered *rows[T]
 	pool     *pool
 	letters  []letter // of rows that the server has refused, until they can be rejected
@@ -201,10 +204,6 @@ func (w *writer[T]) untold() error {
 	}
 	return fmt.Errorf("table %s: the server has refused %d rows at the end of the job, and %s; the first is %s: %s",
 		w.table, len(w.letters), kept, w.letters[0].Record, w.letters[0].Error)
-}
-
-func (w *writer[T]) insertion(token string) insertion {
-	return insertion{w.plan.statement, w.settings, token}
 }
 
 // pool has the connections of a subtask.

@@ -273,11 +273,12 @@ func TestWindowFull(t *testing.T) {
 func TestForgottenTokens(t *testing.T) {
 	f, cfg := newFakeTable(hitColumns()...), newConfig()
 	f.engine, f.seconds, cfg.RecoveryBlocks = "ReplicatedMergeTree", 3600, 10
-	s := mustOpen(t, attach(f, Structs[hit](cfg)), vfs.NewMem(), "a")
+	fs := vfs.NewMem()
 	var p prepared
-	if err := json.Unmarshal(s.prepareMore(hits(0, 3)...), &p); err != nil {
+	if err := json.Unmarshal(mustOpen(t, attach(f, Structs[hit](cfg)), fs, "a").prepareMore(hits(0, 3)...), &p); err != nil {
 		t.Fatal(err)
 	}
+	s := mustOpen(t, attach(f, Structs[hit](cfg)), fs, "b")
 	p.Time -= 2 * 3600 * 1000
 	old, err := p.encode()
 	if err != nil {
@@ -595,7 +596,7 @@ func TestHTTPAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newServer(o)
-		err = s.insert(t.Context(), insertion{"INSERT INTO t (`id`)", map[string]string{"async_insert": "0"}, "token/1"},
+		err = s.insert(t.Context(), insertion{statement: "INSERT INTO t (`id`)", settings: map[string]string{"async_insert": "0"}, token: "token/1"},
 			&block{rows: 2, columns: []rawColumn{{"id", "UInt8", []byte{1, 2}}}})
 		s.close()
 		srv.Close()

@@ -288,6 +288,16 @@ func (t *table) wantWindow(tokens int, why string) error {
 	return nil
 }
 
+// wantOneMemory refuses several addresses where each server has a memory of its own.
+func (t *table) wantOneMemory(addrs []string) error {
+	count, seconds := windowSettings(t.engine)
+	if len(addrs) < 2 || count == "" || seconds != "" {
+		return nil
+	}
+	return fmt.Errorf("table %s has engine %s, whose deduplication tokens each server has for itself, and URL names the addresses %s: a block that is sent again to another one would be there twice; "+
+		"name one, use a Replicated engine, or Delivery AtLeastOnce", t, t.engine, strings.Join(addrs, ", "))
+}
+
 // roundUp leaves room: a larger window costs nothing that matters.
 func roundUp(n int) int {
 	for room := 1000; ; room *= 10 {
@@ -297,15 +307,41 @@ func roundUp(n int) int {
 	}
 }
 
+// tokensFor returns how many tokens a block takes; configured is 0 where nobody says.
+func (t *table) tokensFor(configured int) int {
+	switch {
+	case configured > 0:
+		return configured
+	case t.partitioned:
+		return 4
+	}
+	return 1
+}
+
 // wantWindows checks the table, and those that its views fill.
-func (t *table) wantWindows(tokens int, why string) error {
-	errs := []error{t.wantWindow(tokens, why)}
+func (t *table) wantWindows(blocks, perBlock int, why string) error {
+	errs := []error{t.wantWindow(blocks*t.tokensFor(perBlock), why)}
 	for _, v := range t.views {
 		if v.target != nil {
-			errs = append(errs, v.target.wantWindows(tokens, fmt.Sprintf(" (filled by materialized view %s)", v.name)))
+			errs = append(errs, v.target.wantWindows(blocks, perBlock, fmt.Sprintf(" (filled by materialized view %s)", v.name)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// narrowest returns the table that remembers the fewest blocks, of this one and those
+// that its views fill, and how many.
+func (t *table) narrowest(perBlock int) (narrowest *table, blocks int) {
+	narrowest, blocks = t, t.window/t.tokensFor(perBlock)
+	for _, v := range t.views {
+		if v.target == nil {
+			continue
+		}
+		if n, fewer := v.target.narrowest(perBlock); fewer < blocks {
+			narrowest, blocks = n, fewer
+		}
+	}
+	return narrowest, blocks
 }
 
 // unseenViews names the views whose tables can't be checked.
