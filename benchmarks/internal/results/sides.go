@@ -16,7 +16,9 @@ import (
 type Turn struct {
 	Wall time.Duration `json:"wall"`
 	CPU  time.Duration `json:"cpu"`
-	Err  string        `json:"err,omitempty"`
+	// Peak is the most memory its process ever had, in bytes; 0 where that is unknown.
+	Peak int64  `json:"peak,omitempty"`
+	Err  string `json:"err,omitempty"`
 }
 
 // Serve runs a side once and writes its turn to standard output, for [Run] in the
@@ -24,7 +26,7 @@ type Turn struct {
 func Serve(side func() error) {
 	start, cpuStart := time.Now(), CPU()
 	err := side()
-	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart}
+	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: peak()}
 	if err != nil {
 		t.Err = err.Error()
 	}
