@@ -19,6 +19,9 @@ demo: ## Web analytics on generated traffic, for about twenty seconds
 	go build -buildvcs=false -o bin/webanalytics ./examples/webanalytics
 	@bin/webanalytics -demo
 
+# Benchmarks with dependencies of their own are modules of their own.
+MODULES := benchmarks/peers benchmarks/scale
+
 # The tests run twice: what counts allocations or nanoseconds means nothing under
 # the race detector, and what races does not show without it.
 .PHONY: test
@@ -28,15 +31,16 @@ test: ## Vet, build everything, run all tests plain and under the race detector
 	go build -buildvcs=false ./...
 	go test $(TEST_FLAGS) ./...
 	go test $(TEST_FLAGS) -race ./...
+	@for module in $(MODULES); do \
+		echo "in $$module:"; (cd $$module && go vet ./... && go test $(TEST_FLAGS) -race ./...) || exit 1; \
+	done
 
 # Of the packages that have such tests, only these tests: make test has run the
 # others. A broker of its own is started beside them, and ended.
 INTEGRATION_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
 
 .PHONY: integration
-integration: ## Tests against real Kafka, and those that take long: some minutes
-	@mkdir -p bin
-	go build -buildvcs=false -o bin/withkafka ./internal/realkafka/withkafka
+integration: bin/withkafka ## Tests against real Kafka, and those that take long: some minutes
 	bin/withkafka go test -timeout 20m -count 1 -tags integration -race -run '^TestIntegration' \
 		$(INTEGRATION_PACKAGES)
 
@@ -52,24 +56,63 @@ nightly: ## Random graphs survive 2,000 kills: some minutes
 .PHONY: lint
 lint: $(GOLANGCI) ## Linters, import directions and formatting
 	$(GOLANGCI) run ./...
+	@for module in $(MODULES); do (cd $$module && $(CURDIR)/$(GOLANGCI) run ./...) || exit 1; done
 
 $(GOLANGCI):
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv bin/golangci-lint $@
 
+# What benchmarks leave: tables in out/bench, JSON and charts in benchmarks/results.
+BENCH_OUT := out/bench
+RESULTS   := benchmarks/results
+
 .PHONY: bench
-bench: ## The engine beside hand-written code, goals met or missed
-	go run ./benchmarks/engine
+bench: bench-engine ## The engine beside hand-written code, goals met or missed: a minute
+
+.PHONY: bench-engine
+bench-engine:
+	go run ./benchmarks/engine $(BENCH_FLAGS)
 
 .PHONY: bench-state
 bench-state: ## State larger than memory, and what checkpoints cost, goals met or missed
-	go run ./benchmarks/state
+	go run ./benchmarks/state $(BENCH_FLAGS)
+
+.PHONY: bench-nexmark
+bench-nexmark: ## The Nexmark queries
+	go run ./benchmarks/nexmark $(BENCH_FLAGS)
+
+.PHONY: bench-scale
+bench-scale: ## Cost by the number of keys, operators, splits and subtasks, with charts
+	cd benchmarks/scale && go run . $(BENCH_FLAGS)
+
+.PHONY: bench-guard
+bench-guard: ## Fail if a key ratio has got worse than the one committed
+	go run ./benchmarks/guard $(BENCH_FLAGS)
+
+bin/withkafka: FORCE
+	@mkdir -p bin
+	go build -buildvcs=false -o $@ ./internal/realkafka/withkafka
+
+.PHONY: FORCE
+FORCE:
 
 .PHONY: bench-kafka
-bench-kafka: ## From topic to topic beside a loop by hand and goka, on a broker of its own
-	@mkdir -p bin
-	go build -buildvcs=false -o bin/withkafka ./internal/realkafka/withkafka
-	bin/withkafka go run ./benchmarks/kafka
+bench-kafka: bin/withkafka ## From topic to topic beside a loop by hand and goka, on a broker of its own
+	bin/withkafka go run ./benchmarks/kafka $(BENCH_FLAGS)
+
+.PHONY: bench-latency
+bench-latency: bin/withkafka ## Time from topic to topic by load, on a broker of its own
+	go build -buildvcs=false -o bin/bench-latency ./benchmarks/latency
+	bin/withkafka bin/bench-latency $(BENCH_FLAGS)
+
+.PHONY: peers
+peers:
+	mvn -q -B -f benchmarks/peers/java/pom.xml package
+
+.PHONY: bench-peers
+bench-peers: bin/withkafka peers ## Eight jobs beside goka, Kafka Streams and Flink, on a broker of its own
+	cd benchmarks/peers && go build -buildvcs=false -o ../../bin/bench-peers .
+	bin/withkafka bin/bench-peers $(BENCH_FLAGS)
 
 # The server is a development one: it has to be there, and the benchmark, as any
 # program outside, can't start it by itself.
@@ -82,7 +125,25 @@ bench-clickhouse: ## Rows into ClickHouse beside clickhouse-go and ch-go
 	@dir=$$(mktemp -d); bin/devclickhouse -dir $$dir -native 127.0.0.1:19331 -http 127.0.0.1:19332 & pid=$$!; \
 	trap "kill $$pid; wait $$pid; rm -rf $$dir" EXIT; \
 	until (exec 3<>/dev/tcp/127.0.0.1/19331) 2>/dev/null; do kill -0 $$pid || exit 1; sleep 0.2; done; \
-	bin/bench-clickhouse -url clickhouse://127.0.0.1:19331/default
+	bin/bench-clickhouse -url clickhouse://127.0.0.1:19331/default $(BENCH_FLAGS)
+
+# One after the other, so that none disturbs another. A suite that fails does not
+# keep the others from running, but fails the whole in the end.
+.PHONY: bench-full
+bench-full: SHELL := /bin/bash
+bench-full: ## All benchmarks, with all goals in the end: 45 minutes
+	@mkdir -p $(BENCH_OUT)
+	@set -o pipefail; failed=; \
+	for suite in $(BENCH_SUITES); do \
+		echo "=== $$suite"; began=$$SECONDS; \
+		$(MAKE) --no-print-directory $$suite BENCH_FLAGS="-json $(CURDIR)/$(RESULTS)/$${suite#bench-}.json" | tee $(BENCH_OUT)/$$suite.txt || failed="$$failed $$suite"; \
+		echo "=== $$suite: $$((SECONDS - began)) s"; \
+	done; \
+	echo "=== goals"; \
+	for suite in $(BENCH_SUITES); do grep -HE '(met|MISSED)' $(BENCH_OUT)/$$suite.txt; done | sed 's|^$(BENCH_OUT)/||; s|\.txt:|: |'; \
+	if [[ $$failed ]]; then echo "=== FAILED:$$failed"; exit 1; fi
+
+BENCH_SUITES := bench-engine bench-state bench-nexmark bench-scale bench-kafka bench-latency bench-peers bench-clickhouse
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
