@@ -134,7 +134,7 @@ func (b *bed) startJob(c config) error {
 	if err != nil {
 		return err
 	}
-	b.job = exec.Command(self, "-brokers", strings.Join(c.brokers, ","), "-job", b.from+":"+b.to, fmt.Sprintf("-exactly=%v", c.exactly))
+	b.job = exec.Command(self, "-brokers", strings.Join(c.brokers, ","), "-job", b.from+":"+b.to, "-delivery", c.delivery)
 	b.job.Stderr = os.Stderr
 	if err := b.job.Start(); err != nil {
 		return err
@@ -243,6 +243,12 @@ func (b *bed) settle() error {
 
 // maximum is how many records a second go through, once everything is warm.
 func (b *bed) maximum(c config) (float64, error) {
+	for range 1000 {
+		b.send(time.Now())
+	}
+	if err := b.settle(); err != nil { // the job may take a while to start
+		return 0, err
+	}
 	if err := b.saturate(c, settling); err != nil {
 		return 0, err
 	}
@@ -262,7 +268,7 @@ func (b *bed) maximum(c config) (float64, error) {
 // saturate sends for a while as fast as records go through.
 func (b *bed) saturate(c config, span time.Duration) error {
 	most := int64(underWay)
-	if c.exactly {
+	if c.delivery == exactlyOnce {
 		most = underWayExactly
 	}
 	for end := time.Now().Add(span); time.Now().Before(end); {
@@ -284,7 +290,7 @@ func (b *bed) saturate(c config, span time.Duration) error {
 
 // load sends at a rate, and measures.
 func (b *bed) load(c config, rate float64) (measurement, error) {
-	sketch, err := ddsketch.LogUnboundedDenseDDSketch(0.01)
+	sketch, err := ddsketch.LogUnboundedDenseDDSketch(0.001)
 	if err != nil {
 		return measurement{}, err
 	}
