@@ -18,13 +18,13 @@ type committed struct {
 	Margin float64 `json:"margin"`
 }
 
-// The margin's bounds. Five passes do not know how far the next may be off, so there is
-// a least one. A spread that asks for more than the most is no measurement: what such a
+// The margin's bounds. Five passes do not know how far the next may be off, nor what
+// another machine's caches make of it, so there is a least one. A spread that asks for more than the most is no measurement: what such a
 // margin would still catch, everybody would notice. A process that is that far off by
 // itself, for where its memory happens to lie, is what the further attempts are for.
 const (
-	leastMargin = 0.15
-	mostMargin  = 0.40
+	leastMargin = 0.35
+	mostMargin  = 0.50
 )
 
 // committing makes what is to be committed of a ratio measured several times.

@@ -125,9 +125,9 @@ func TestCommitting(t *testing.T) {
 		measured              []float64
 		ratio, spread, margin float64
 	}{
-		{[]float64{2, 2, 2}, 2, 0, 0.15},
-		{[]float64{2, 1.2, 2.4}, 2, 0.2, 0.3},
-		{[]float64{2, 3, 2}, 2, 0.5, 0.4},
+		{[]float64{2, 2, 2}, 2, 0, 0.35},
+		{[]float64{2, 1.2, 2.6}, 2, 0.3, 0.45},
+		{[]float64{2, 3, 2}, 2, 0.5, 0.5},
 	} {
 		c := committing("x", tc.measured)
 		for _, v := range []struct{ got, want float64 }{{c.Ratio, tc.ratio}, {c.Spread, tc.spread}, {c.Margin, tc.margin}} {
