@@ -390,6 +390,9 @@ func (c *checkpoints) taken(s *taskSnapshot, err error) {
 			err = ferr
 		}
 		close(done)
+		if err == nil {
+			err = s.awaitSinks(ctx)
+		}
 		if s.ended {
 			s.task.uploads.Wait()
 		}

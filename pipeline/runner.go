@@ -407,7 +407,7 @@ type sinkRunner[T any] struct {
 	sink      Sink[T]
 	writer    Writer[T]
 	flusher   Flusher
-	sync      func(context.Context) error // the writer's Sync or else Flush, nil if it has neither
+	syncer    Syncer
 	committer Committer
 	staging   *Staging
 	prepared  []prepared // and not yet committed, in order
@@ -443,12 +443,10 @@ func (r *sinkRunner[T]) open(ctx context.Context) error {
 	}
 	r.writer = w
 	if f, ok := w.(Flusher); ok {
-		r.flusher, r.sync = f, f.Flush
+		r.flusher = f
 		in.task.flushers = append(in.task.flushers, r)
 	}
-	if s, ok := w.(Syncer); ok {
-		r.sync = s.Sync
-	}
+	r.syncer, _ = w.(Syncer)
 	if r.committer, in.commits = w.(Committer); !in.commits {
 		return nil
 	}
@@ -494,8 +492,14 @@ func (r *sinkRunner[T]) committed(ctx context.Context, p *prepared) (err error) 
 // snapshot is what the sink adds to a checkpoint: all that is prepared and not
 // committed, since the checkpoints before this one may have failed (rule 18).
 func (r *sinkRunner[T]) snapshot(id int64, s *subtaskSnapshot) error {
-	if r.settle(); r.inst.task.err != nil {
+	if r.flush(); r.inst.task.err != nil {
 		return r.inst.task.err
+	}
+	if r.syncer != nil {
+		var err error
+		if s.safe, err = r.sync(); err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
 	}
 	if r.committer == nil {
 		return nil
@@ -562,31 +566,43 @@ func (r *sinkRunner[T]) write(b *Records[T]) (err error) {
 
 // flush makes the runner one of its task's flushers.
 func (r *sinkRunner[T]) flush() {
-	if r.flusher != nil {
-		r.tell(r.flusher.Flush)
-	}
-}
-
-// settle makes all that was written safe.
-func (r *sinkRunner[T]) settle() {
-	if r.sync != nil {
-		r.tell(r.sync)
-	}
-}
-
-func (r *sinkRunner[T]) tell(method func(context.Context) error) {
-	if r.inst.task.err != nil {
+	if r.flusher == nil || r.inst.task.err != nil {
 		return
 	}
-	if err := r.call(method); err != nil {
+	if err := r.flushed(); err != nil {
 		r.inst.task.fail(r.inst.failure("", fmt.Errorf("flush: %w", err)))
 	}
 	r.inst.flushOuts()
 }
 
-func (r *sinkRunner[T]) call(method func(context.Context) error) (err error) {
+func (r *sinkRunner[T]) flushed() (err error) {
 	defer CatchPanic(&err)
-	return method(r.inst.task.job.ctx)
+	return r.flusher.Flush(r.inst.task.job.ctx)
+}
+
+// sync returns what waits until all that was written is safe.
+func (r *sinkRunner[T]) sync() (wait func(context.Context) error, err error) {
+	defer CatchPanic(&err)
+	safe := r.syncer.Sync()
+	return func(ctx context.Context) (err error) {
+		defer CatchPanic(&err)
+		return safe(ctx)
+	}, nil
+}
+
+// settle makes all that was written safe.
+func (r *sinkRunner[T]) settle() {
+	r.flush()
+	if r.syncer == nil || r.inst.task.err != nil {
+		return
+	}
+	wait, err := r.sync()
+	if err == nil {
+		err = wait(r.inst.task.job.ctx)
+	}
+	if err != nil {
+		r.inst.task.fail(r.inst.failure("", fmt.Errorf("sync: %w", err)))
+	}
 }
 
 func (r *sinkRunner[T]) control(s signal) {

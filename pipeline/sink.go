@@ -34,13 +34,17 @@ type Flusher interface {
 	Flush(ctx context.Context) error
 }
 
-// Syncer is implemented by writers that send in the background, so that Flush need not
-// wait until what it sends has arrived. Sync is called instead of Flush before every
-// checkpoint and after the last record; when it returns nil, what was written is as safe
-// as the sink promises.
+// Syncer is implemented by writers that send in the background, so that neither Flush nor
+// a barrier has to wait until what they send has arrived. (A [Committer] waits in Prepare
+// and needs no Sync.)
 type Syncer interface {
 	Flusher
-	Sync(ctx context.Context) error
+	// Sync is called before every checkpoint and after the last record. It returns at
+	// once, with a function that waits until what was written so far is as safe as the
+	// sink promises; the checkpoint is not complete before. wait is called from another
+	// goroutine, beside Write and Flush, and several may wait at once. Its error fails
+	// the checkpoint; one that should stop the job is for Write or Flush to return, too.
+	Sync() (wait func(ctx context.Context) error)
 }
 
 // Committer is implemented by writers whose output takes effect with a

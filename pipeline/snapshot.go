@@ -32,6 +32,7 @@ type subtaskSnapshot struct {
 	local     *localSnapshot      // keyed, once it is finished
 	splits    []checkpoint.Split
 	prepared  []prepared
+	safe      func(context.Context) error // waits until what a sink has sent is safe; nil: it is
 }
 
 // take adds the instance's part to the snapshot that its task is taking.
@@ -317,6 +318,19 @@ func (c *checkpoints) finish(ctx context.Context, s *subtaskSnapshot, id int64) 
 	f.last = s.local
 	f.mu.Unlock()
 	c.drop(f, old)
+	return nil
+}
+
+// awaitSinks waits until what sinks have sent before the barrier is safe.
+func (s *taskSnapshot) awaitSinks(ctx context.Context) error {
+	for _, part := range s.parts {
+		if part.safe == nil {
+			continue
+		}
+		if err := part.safe(ctx); err != nil {
+			return part.inst.failure("", fmt.Errorf("sync: %w", err))
+		}
+	}
 	return nil
 }
 

@@ -125,7 +125,7 @@ func (w *writing[T]) flush(ctx context.Context) error {
 			}
 		}
 		if s, ok := writer.(pipeline.Syncer); ok {
-			if err := s.Sync(ctx); err != nil {
+			if err := s.Sync()(ctx); err != nil {
 				return fmt.Errorf("sync subtask %d: %w", i, err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/goccy/go-json"
@@ -66,7 +67,7 @@ func (s *Sink[T]) Open(ctx context.Context, env *pipeline.SinkEnv) (pipeline.Wri
 	m := env.Metrics
 	w := &writer[T]{sink: s, env: env, p: s.p, limits: s.p.limits, figures: figures{m.Counter("records"), m.Counter("bytes_written"), m.Counter("rejected")}}
 	if s.p.txn == nil {
-		return &atLeastOnce[T]{w}, nil
+		return newAtLeastOnce(w), nil
 	}
 	return &exactlyOnce[T]{writer: w, txn: s.p.txn}, nil
 }
@@ -152,7 +153,14 @@ func (w *writer[T]) Close() error {
 }
 
 // atLeastOnce produces records as they come.
-type atLeastOnce[T any] struct{ *writer[T] }
+type atLeastOnce[T any] struct {
+	*writer[T]
+	sent *sent // since the last Sync
+}
+
+func newAtLeastOnce[T any](w *writer[T]) *atLeastOnce[T] {
+	return &atLeastOnce[T]{writer: w, sent: newSent(w.p, 1)}
+}
 
 // Write implements [pipeline.Writer].
 func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) error {
@@ -162,7 +170,7 @@ func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) erro
 			return err
 		}
 		if r != nil {
-			w.p.produce(ctx, r)
+			w.sent.produce(ctx, r)
 		}
 	}
 	return w.p.failure()
@@ -174,7 +182,58 @@ func (w *atLeastOnce[T]) Write(ctx context.Context, b *pipeline.Records[T]) erro
 func (w *atLeastOnce[T]) Flush(context.Context) error { return w.p.failure() }
 
 // Sync implements [pipeline.Syncer].
-func (w *atLeastOnce[T]) Sync(ctx context.Context) error { return w.p.flush(ctx) }
+func (w *atLeastOnce[T]) Sync() (wait func(context.Context) error) {
+	before := w.sent
+	w.sent = newSent(w.p, 2)
+	before.next = w.sent
+	before.done()
+	return before.wait
+}
+
+// sent are the records that a writer has produced between two calls of Sync.
+type sent struct {
+	p    *Producer
+	open atomic.Int64  // records without an answer, and what else is to come before all are there
+	all  chan struct{} // closed when these records, and those before them, are with the brokers
+	next *sent         // written by Sync, before it calls done
+	told func(*kgo.Record, error)
+}
+
+// newSent begins with so many things to come: the next Sync, and what was sent before.
+func newSent(p *Producer, open int64) *sent {
+	s := &sent{p: p, all: make(chan struct{})}
+	s.open.Store(open)
+	s.told = func(r *kgo.Record, err error) {
+		p.produced(r, err)
+		s.done()
+	}
+	return s
+}
+
+func (s *sent) produce(ctx context.Context, r *kgo.Record) {
+	s.open.Add(1)
+	s.p.client.Produce(ctx, r, s.told)
+}
+
+func (s *sent) done() {
+	if s.open.Add(-1) > 0 {
+		return
+	}
+	close(s.all)
+	if s.next != nil {
+		s.next.done()
+	}
+}
+
+// wait returns when the brokers have all that was sent up to here.
+func (s *sent) wait(ctx context.Context) error {
+	select {
+	case <-s.all:
+		return s.p.failure()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Close implements [pipeline.Closer]. A job that ends has synced before; one that
 // failed may have something left, which is written if the brokers are there.
