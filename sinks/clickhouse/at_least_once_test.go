@@ -32,20 +32,27 @@ func (s stuckServer) insert(ctx context.Context, in insertion, b *block) error {
 	}
 }
 
+// dueRows opens a writer whose one connection is stuck with row 1, while the time of row
+// 2 is up.
+func dueRows(t *testing.T) (*fakeTable, stuckServer, *subtask[hit]) {
+	f, cfg := newFakeTable(hitColumns()...), newConfig()
+	cfg.Delivery, cfg.Inserts, cfg.BlockTime = AtLeastOnce, 1, time.Second
+	sink := attach(f, Structs[hit](cfg))
+	stuck := stuckServer{fakeServer{f}, make(chan struct{}, 10), make(chan struct{})}
+	sink.dial = func(*clickhouse.Options) server { return stuck }
+	s := mustOpen(t, sink, vfs.NewMem(), "a")
+	s.write(newHit(1))
+	<-stuck.taken
+	s.write(newHit(2))
+	time.Sleep(2 * time.Second)
+	return f, stuck, s
+}
+
 // TestAtLeastOnceStops ends a job although the server has taken all connections for
 // blocks whose time was up, and more rows wait.
 func TestAtLeastOnceStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, cfg := newFakeTable(hitColumns()...), newConfig()
-		cfg.Delivery, cfg.Inserts, cfg.BlockTime = AtLeastOnce, 1, time.Second
-		sink := attach(f, Structs[hit](cfg))
-		stuck := stuckServer{fakeServer{f}, make(chan struct{}, 10), make(chan struct{})}
-		sink.dial = func(*clickhouse.Options) server { return stuck }
-		s := mustOpen(t, sink, vfs.NewMem(), "a")
-		s.write(newHit(1))
-		<-stuck.taken
-		s.write(newHit(2))
-		time.Sleep(2 * time.Second) // its time is up
+		_, _, s := dueRows(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		errs := make(chan error, 1)
 		var once sync.Once
@@ -80,16 +87,7 @@ func TestAtLeastOnceStops(t *testing.T) {
 // there is one.
 func TestDueRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, cfg := newFakeTable(hitColumns()...), newConfig()
-		cfg.Delivery, cfg.Inserts, cfg.BlockTime = AtLeastOnce, 1, time.Second
-		sink := attach(f, Structs[hit](cfg))
-		stuck := stuckServer{fakeServer{f}, make(chan struct{}, 10), make(chan struct{})}
-		sink.dial = func(*clickhouse.Options) server { return stuck }
-		s := mustOpen(t, sink, vfs.NewMem(), "a")
-		s.write(newHit(1))
-		<-stuck.taken
-		s.write(newHit(2))
-		time.Sleep(2 * time.Second)
+		f, stuck, s := dueRows(t)
 		s.write(newHit(3))
 		close(stuck.go_)
 		synctest.Wait()
