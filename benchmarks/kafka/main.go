@@ -56,7 +56,7 @@ type report struct {
 func main() {
 	var c config
 	brokers := flag.String("brokers", os.Getenv("MILLRACE_KAFKA_BROKERS"), "brokers to use, `host:port`, separated by commas (default: $MILLRACE_KAFKA_BROKERS)")
-	flag.IntVar(&c.records, "records", 1_000_000, "events in the topic")
+	flag.IntVar(&c.records, "records", 3_000_000, "events in the topic")
 	flag.IntVar(&c.keys, "keys", 10_000, "different keys")
 	flag.IntVar(&c.rounds, "rounds", 3, "how often each side runs")
 	flag.StringVar(&c.topic, "topic", "", "used by the program itself: the topic to read")

@@ -55,7 +55,7 @@ type report struct {
 func main() {
 	var c config
 	flag.Int64Var(&c.events, "events", 2_000_000, "events of a run")
-	flag.IntVar(&c.rounds, "rounds", 1, "how often each query runs in each configuration")
+	flag.IntVar(&c.rounds, "rounds", 3, "how often each query runs in each configuration")
 	flag.StringVar(&c.profile, "profile", "", "`folder` to write a processor profile of each run to")
 	names := flag.String("queries", "", "the queries to run, separated by commas (default: all)")
 	out := flag.String("json", "", "`file` to write the results to")

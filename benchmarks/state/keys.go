@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -57,19 +55,4 @@ type value = [3]int64
 func fresh(key string) value {
 	h := rand.NewPCG(xxhash.Sum64String(key), 1)
 	return value{0, int64(h.Uint64()), int64(h.Uint64())}
-}
-
-// peak is the most memory the process ever had, in bytes.
-func peak() int64 {
-	raw, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(raw)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
-			return kib << 10
-		}
-	}
-	return 0
 }

@@ -71,7 +71,7 @@ func run(s side, keys *keys, events int) turn {
 		t.Wall += time.Since(start)
 		t.CPU += results.CPU() - cpuStart
 	}
-	t.Peak = peak()
+	t.Peak = results.Peak()
 	return t
 }
 

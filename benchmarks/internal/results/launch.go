@@ -25,12 +25,7 @@ func Launch(name string, args ...string) {
 
 func launch(name string, args []string) (t Turn, err error) {
 	cmd := exec.Command(name, args...)
-	cmd.Stderr = os.Stderr
-	raw, err := cmd.Output()
-	if err != nil {
-		return t, err
-	}
-	if err := json.Unmarshal(raw, &t); err != nil {
+	if t, err = turnOf(cmd); err != nil {
 		return t, err
 	}
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)

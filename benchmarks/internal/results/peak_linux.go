@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// peak is the most memory the process ever had, in bytes. It is not taken from the
+// Peak is the most memory the process ever had, in bytes. It is not taken from the
 // rusage of this process by the one that started it: what a process starts by vfork, as
 // Go does, counts the starter's own peak as its first.
-func peak() int64 {
+func Peak() int64 {
 	raw, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0

@@ -2,5 +2,5 @@
 
 package results
 
-// peak is known on Linux only.
-func peak() int64 { return 0 }
+// Peak is known on Linux only.
+func Peak() int64 { return 0 }

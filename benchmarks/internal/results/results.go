@@ -6,9 +6,11 @@ package results
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -32,17 +34,21 @@ func Here() Machine {
 	}
 }
 
+// commit is what the program was built from, or, as go run does not say, what the
+// folder is in which it runs.
 func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
 		}
 	}
-	return ""
+	head, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "" // no checkout, or no git
+	}
+	return strings.TrimSpace(string(head))
 }
 
 // Quantile returns the value of that rank, from 0 to 1: 0.5 is the median.

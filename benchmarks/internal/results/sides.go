@@ -26,7 +26,7 @@ type Turn struct {
 func Serve(side func() error) {
 	start, cpuStart := time.Now(), CPU()
 	err := side()
-	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: peak()}
+	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: Peak()}
 	if err != nil {
 		t.Err = err.Error()
 	}
@@ -48,19 +48,20 @@ func run(args []string) (t Turn, err error) {
 	if err != nil {
 		return t, err
 	}
-	cmd := exec.Command(self, args...)
+	if t, err = turnOf(exec.Command(self, args...)); err == nil && t.Err != "" {
+		err = errors.New(t.Err)
+	}
+	return t, err
+}
+
+// turnOf runs a program that writes its turn.
+func turnOf(cmd *exec.Cmd) (t Turn, err error) {
 	cmd.Stderr = os.Stderr
 	raw, err := cmd.Output()
 	if err != nil {
 		return t, err
 	}
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return t, err
-	}
-	if t.Err != "" {
-		return t, errors.New(t.Err)
-	}
-	return t, nil
+	return t, json.Unmarshal(raw, &t)
 }
 
 // Goal is a ratio of throughput, of ours by theirs.
