@@ -31,10 +31,10 @@ func main() {
 	c := config{}
 	chosenJobs := flag.String("jobs", namesOf(jobs, func(j job) string { return j.name }), "jobs to run, separated by commas")
 	chosenSides := flag.String("sides", namesOf(sides, func(s side) string { return s.name }), "sides to run, separated by commas; the first one is what the others' results are compared with")
-	flag.IntVar(&c.records, "records", 500_000, "records of each of the two inputs")
+	flag.IntVar(&c.records, "records", 400_000, "records of each of the two inputs")
 	flag.IntVar(&c.keys, "keys", 5_000, "different users of the events")
 	flag.IntVar(&c.warm, "warm", 30_000, "records to warm up with")
-	flag.IntVar(&c.rounds, "rounds", 2, "how often each side runs")
+	flag.IntVar(&c.rounds, "rounds", 3, "how often each side runs")
 	flag.StringVar(&c.java, "java", "benchmarks/peers/java", "`folder` of the sides in Java")
 	flag.StringVar(&c.profiles, "profiles", "", "`folder` to write processor profiles of the sides in Go to")
 	out := flag.String("json", "", "`file` to write the results to")

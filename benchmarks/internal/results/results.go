@@ -51,10 +51,16 @@ func commit() string {
 	return strings.TrimSpace(string(head))
 }
 
-// Quantile returns the value of that rank, from 0 to 1: 0.5 is the median.
+// Quantile returns the value of that rank, from 0 to 1, between two values in
+// proportion: 0.5 is the median.
 func Quantile(values []float64, q float64) float64 {
 	s := slices.Sorted(slices.Values(values))
-	return s[int(q*float64(len(s)-1)+0.5)]
+	at := q * float64(len(s)-1)
+	low := int(at)
+	if low == len(s)-1 {
+		return s[low]
+	}
+	return s[low] + (at-float64(low))*(s[low+1]-s[low])
 }
 
 // Write writes a report to a file, as JSON.
