@@ -52,16 +52,23 @@ type Topic struct {
 type Broker struct {
 	cluster *kfake.Cluster
 	addr    string
+	dir     string
 	lock    io.Closer
 }
 
 // Start starts a broker. When it returns, clients may connect, and the topics
 // are there.
 func Start(o Options) (*Broker, error) {
-	b := &Broker{}
+	b := &Broker{dir: o.Dir}
 	opts := []kfake.Opt{kfake.Ports(o.Port)}
+	wasKilled := false
 	if o.Dir != "" {
-		if err := b.claim(o.Dir); err != nil {
+		err := b.claim(o.Dir)
+		if err == nil {
+			wasKilled, err = killed(o.Dir)
+		}
+		if err != nil {
+			b.Close()
 			return nil, fmt.Errorf("start broker: %w", err)
 		}
 		opts = append(opts, kfake.DataDir(filepath.Join(o.Dir, "data")))
@@ -76,6 +83,12 @@ func Start(o Options) (*Broker, error) {
 	}
 	b.cluster = cluster
 	b.addr = cluster.ListenAddrs()[0]
+	if wasKilled {
+		if err := b.abortOpen(o); err != nil {
+			b.kill()
+			return nil, fmt.Errorf("start broker: end transactions that were open when it was killed: %w", err)
+		}
+	}
 	if err := b.makeTopics(o); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -109,7 +122,20 @@ func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
 func (b *Broker) Close() {
 	if b.cluster != nil {
 		b.cluster.Close()
+		if b.lock != nil { // one that can't be written has the next start look for open transactions
+			_ = os.WriteFile(filepath.Join(b.dir, closed), nil, 0o644)
+		}
 	}
+	b.release()
+}
+
+// kill leaves the broker as one that was killed.
+func (b *Broker) kill() {
+	b.cluster.Close()
+	b.release()
+}
+
+func (b *Broker) release() {
 	if b.lock != nil {
 		_ = b.lock.Close() // the data is written; a lock that stays shows at the next start
 		b.lock = nil
