@@ -15,9 +15,9 @@ func TestJudge(t *testing.T) {
 		met    bool
 		says   string
 	}{
-		{"flat", 1.2, false, []float64{1.1, 9, 1.1}, true, "met      cost: 1.10 (1.10–9.00); why; goal at most 1.2"},
+		{"flat", 1.2, false, []float64{1.1, 9, 1.1}, true, "met      cost: 1.10 (1.10–5.05); why; goal at most 1.2"},
 		{"on the limit", 1.2, false, []float64{1.2}, true, "met "},
-		{"grows", 1.2, false, []float64{1.3, 1.3, 0.1}, false, "MISSED   cost: 1.30 (1.30–1.30); why; goal at most 1.2"},
+		{"grows", 1.2, false, []float64{1.3, 1.3, 0.1}, false, "MISSED   cost: 1.30 (0.70–1.30); why; goal at most 1.2"},
 		{"fast enough", 1.7, true, []float64{1.8}, true, "goal at least 1.7"},
 		{"too slow", 1.7, true, []float64{1.6}, false, "MISSED "},
 		{"for information", 0, false, []float64{3}, true, "no goal  cost: 3.00 (3.00–3.00); why"},

@@ -56,7 +56,7 @@ func TestFigure(t *testing.T) {
 	if err := f.print(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Cost by size", "1 k  50.0 (50.0–60.0)", "2.5 M     130 (130–140)  2.00 (2.00–2.00)", "MISSED"} {
+	for _, want := range []string{"Cost by size", "1 k  50.0 (45.0–55.0)", "2.5 M     130 (125–135)  2.00 (2.00–2.00)", "MISSED"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, &table)
 		}
