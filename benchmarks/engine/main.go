@@ -108,11 +108,7 @@ func print(r report) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tmillrace\tby hand\tratio\tquartiles\tgoal\t")
 	for _, c := range r.Comparisons {
-		verdict := "met"
-		if !c.Met {
-			verdict = "MISSED"
-		}
-		fmt.Fprintf(w, "%s\t%.1f ns\t%.1f ns\t%.2f\t%.2f–%.2f\t%s\t%s\n", c.Name, c.Ours, c.Theirs, c.Ratio, c.Low, c.High, c.Goal, verdict)
+		fmt.Fprintf(w, "%s\t%.1f ns\t%.1f ns\t%.2f\t%.2f–%.2f\t%s\t%s\n", c.Name, c.Ours, c.Theirs, c.Ratio, c.Low, c.High, c.Goal, results.Verdict(true, c.Met))
 	}
 	if err := w.Flush(); err != nil {
 		fmt.Fprintln(os.Stderr, "engine: print:", err)

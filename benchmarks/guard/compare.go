@@ -19,9 +19,10 @@ type committed struct {
 }
 
 // The margin's bounds. Five passes do not know how far the next may be off, nor what
-// another machine's caches make of it, so there is a least one. A spread that asks for more than the most is no measurement: what such a
-// margin would still catch, everybody would notice. A process that is that far off by
-// itself, for where its memory happens to lie, is what the further attempts are for.
+// another machine's caches make of it, so there is a least one. A spread that asks for
+// more than the most is no measurement: what such a margin would still catch, everybody
+// would notice. A process that is that far off by itself, for where its memory happens to
+// lie, is what the further attempts are for.
 const (
 	leastMargin = 0.35
 	mostMargin  = 0.50

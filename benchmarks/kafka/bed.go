@@ -10,20 +10,14 @@ import (
 	"time"
 
 	"github.com/goccy/go-json"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/benchmarks/internal/topics"
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
 // event is a record of the topic, keyed by its user.
-type event struct {
-	User     string `json:"user"`
-	Page     string `json:"page"`
-	Time     int64  `json:"time"`
-	Referrer string `json:"referrer"`
-	Agent    string `json:"agent"`
-	Status   int    `json:"status"`
-}
+type event = traffic.Event
 
 const (
 	partitions = 6
@@ -60,14 +54,7 @@ func newBed(c config) (*bed, error) {
 }
 
 func (b *bed) close() {
-	req := kmsg.NewPtrDeleteTopicsRequest()
-	for _, name := range b.made {
-		t := kmsg.NewDeleteTopicsRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
-		req.Topics = append(req.Topics, t)
-		req.TopicNames = append(req.TopicNames, name)
-	}
-	if _, err := req.RequestWith(context.Background(), b.client); err != nil {
+	if err := topics.Remove(context.Background(), b.client, b.made...); err != nil {
 		fmt.Println("topics are left behind:", err)
 	}
 	b.client.Close()
@@ -75,26 +62,11 @@ func (b *bed) close() {
 
 func (b *bed) newTopic(kind string) (string, error) {
 	name := "bench-" + kind + "-" + strings.ToLower(rand.Text()[:8])
-	if err := makeTopic(b.client, name); err != nil {
+	if err := topics.Make(context.Background(), b.client, partitions, nil, name); err != nil {
 		return "", err
 	}
 	b.made = append(b.made, name)
 	return name, nil
-}
-
-func makeTopic(client *kgo.Client, name string) error {
-	req := kmsg.NewPtrCreateTopicsRequest()
-	t := kmsg.NewCreateTopicsRequestTopic()
-	t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, -1
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(context.Background(), client)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
-	}
-	if err != nil {
-		return fmt.Errorf("make topic %q: %w", name, err)
-	}
-	return nil
 }
 
 // fill writes the events, in the order of their time. A key is always in the same
@@ -111,8 +83,10 @@ func (b *bed) fill(c config) error {
 	}
 	for i := range c.records {
 		user := fmt.Sprintf("user-%06d", uint64(i)*2_654_435_761%uint64(c.keys))
-		e := event{user, fmt.Sprintf("/products/%d", i%500), began + (time.Duration(i) * step).Milliseconds(),
-			"https://search.example/?q=shoes", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", 200}
+		e := event{
+			User: user, Page: fmt.Sprintf("/products/%d", i%500), Time: began + (time.Duration(i) * step).Milliseconds(),
+			Referrer: "https://search.example/?q=shoes", Agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", Status: 200,
+		}
 		value, err := json.Marshal(e)
 		if err != nil {
 			return err

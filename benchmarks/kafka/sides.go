@@ -20,6 +20,7 @@ import (
 	"github.com/lovoo/goka/storage"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 	"github.com/millrace/millrace/operators"
 	"github.com/millrace/millrace/pipeline"
 	"github.com/millrace/millrace/sinks/kafka"
@@ -128,17 +129,6 @@ func byHand(c config, out string) error {
 	return err
 }
 
-// jsonOf encodes for goka with the JSON library that the other sides use.
-type jsonOf[T any] struct{}
-
-func (jsonOf[T]) Encode(v any) ([]byte, error) { return json.Marshal(v) }
-
-func (jsonOf[T]) Decode(data []byte) (any, error) {
-	var v T
-	err := json.Unmarshal(data, &v)
-	return v, err
-}
-
 // withGoka is a processor with a group table, which is where it keeps its counts.
 func withGoka(c config, out string, inMemory bool) error {
 	dir, err := os.MkdirTemp("", "bench-goka-")
@@ -177,9 +167,9 @@ func withGoka(c config, out string, inMemory bool) error {
 	}
 	quiet := log.New(io.Discard, "", 0)
 	p, err := goka.NewProcessor(c.brokers, goka.DefineGroup(goka.Group(out),
-		goka.Input(goka.Stream(c.topic), jsonOf[event]{}, count),
+		goka.Input(goka.Stream(c.topic), traffic.JSON[event]{}, count),
 		goka.Output(goka.Stream(out), new(codec.String)),
-		goka.Persist(jsonOf[minute]{}),
+		goka.Persist(traffic.JSON[minute]{}),
 	), goka.WithStorageBuilder(build), goka.WithLogger(quiet),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithTopicManagerConfig(topics)))
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,9 +14,9 @@ import (
 	"time"
 
 	"github.com/DataDog/sketches-go/ddsketch"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/millrace/millrace/benchmarks/internal/topics"
 )
 
 const (
@@ -71,7 +70,7 @@ func newBed(c config) (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = b.makeTopics(); err == nil {
+	if err = topics.Make(context.Background(), b.client, partitions, nil, b.from, b.to); err == nil {
 		b.reader, err = kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumeTopics(b.to), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableClientMetrics())
 	}
@@ -86,47 +85,6 @@ func newBed(c config) (*bed, error) {
 	b.stop = cancel
 	b.reading.Go(func() { b.read(ctx) })
 	return b, nil
-}
-
-func (b *bed) makeTopics() error {
-	req := kmsg.NewPtrCreateTopicsRequest()
-	for _, name := range []string{b.from, b.to} {
-		t := kmsg.NewCreateTopicsRequestTopic()
-		t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, -1
-		req.Topics = append(req.Topics, t)
-	}
-	resp, err := req.RequestWith(context.Background(), b.client)
-	if err != nil {
-		return fmt.Errorf("make topics: %w", err)
-	}
-	for _, t := range resp.Topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
-			return fmt.Errorf("make topic %q: %w", t.Topic, err)
-		}
-	}
-	return b.awaitTopics()
-}
-
-// awaitTopics waits until every broker that is asked knows the topics.
-func (b *bed) awaitTopics() error {
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		req := kmsg.NewPtrMetadataRequest()
-		for _, name := range []string{b.from, b.to} {
-			t := kmsg.NewMetadataRequestTopic()
-			t.Topic = kmsg.StringPtr(name)
-			req.Topics = append(req.Topics, t)
-		}
-		resp, err := req.RequestWith(context.Background(), b.client)
-		if err != nil {
-			return fmt.Errorf("ask for topics: %w", err)
-		}
-		if !slices.ContainsFunc(resp.Topics, func(t kmsg.MetadataResponseTopic) bool { return t.ErrorCode != 0 }) {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("the topics %s and %s are not there after %v", b.from, b.to, patience)
-		}
-	}
 }
 
 func (b *bed) startJob(c config) error {
@@ -159,13 +117,7 @@ func (b *bed) close() {
 	if b.reader != nil {
 		b.reader.Close()
 	}
-	req := kmsg.NewPtrDeleteTopicsRequest()
-	for _, name := range []string{b.from, b.to} {
-		t := kmsg.NewDeleteTopicsRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
-		req.Topics, req.TopicNames = append(req.Topics, t), append(req.TopicNames, name)
-	}
-	if _, err := req.RequestWith(context.Background(), b.client); err != nil {
+	if err := topics.Remove(context.Background(), b.client, b.from, b.to); err != nil {
 		fmt.Fprintln(os.Stderr, "latency: topics are left behind:", err)
 	}
 	b.client.Close()

@@ -164,14 +164,11 @@ func print(r report) error {
 		for _, p := range percentiles {
 			fmt.Fprintf(w, "%.1f ms\t", float64(m.Latency[p.name].Microseconds())/1000)
 		}
-		goal, verdict := "", ""
+		goal := ""
 		if m.Goal > 0 {
-			goal, verdict = fmt.Sprintf("at most %v", m.Goal), "met"
-			if !m.Met {
-				verdict = "MISSED"
-			}
+			goal = fmt.Sprintf("at most %v", m.Goal)
 		}
-		fmt.Fprintf(w, "%s\t%s\t\n", goal, verdict)
+		fmt.Fprintf(w, "%s\t%s\t\n", goal, results.Verdict(m.Goal > 0, m.Met))
 	}
 	return w.Flush()
 }

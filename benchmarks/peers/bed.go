@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/benchmarks/internal/nexmark"
+	"github.com/millrace/millrace/benchmarks/internal/topics"
 )
 
 // bed is where the sides are tried: a broker with the input, and all topics that the
@@ -60,15 +61,8 @@ func (b *bed) close() {
 	}
 }
 
-func (b *bed) remove(topics ...string) error {
-	if len(topics) == 0 {
-		return nil
-	}
-	all, err := b.admin.DeleteTopics(context.Background(), topics...)
-	if err == nil {
-		err = all.Error()
-	}
-	return err
+func (b *bed) remove(names ...string) error {
+	return topics.Remove(context.Background(), b.client, names...)
 }
 
 // topic makes one for a purpose.
@@ -82,27 +76,7 @@ func (b *bed) topic(kind string) (string, error) {
 func (b *bed) create(name, cleanup string) error {
 	forever := "-1"
 	settings := map[string]*string{"retention.ms": &forever, "cleanup.policy": &cleanup}
-	if _, err := b.admin.CreateTopic(context.Background(), partitions, -1, settings, name); err != nil {
-		return fmt.Errorf("make topic %q: %w", name, err)
-	}
-	return b.await(name)
-}
-
-// await returns when the brokers tell of a topic, which is some time after they have
-// made it: a side that starts at once would not find it.
-func (b *bed) await(topic string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for {
-		all, err := b.admin.ListTopics(ctx, topic)
-		if err != nil {
-			return err
-		}
-		if d := all[topic]; d.Err == nil && len(d.Partitions) == partitions && d.Partitions.NumReplicas() > 0 {
-			return nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	return topics.Make(context.Background(), b.client, partitions, settings, name)
 }
 
 // fill makes a topic of so many records of a kind of input, and brings them.

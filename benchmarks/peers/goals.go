@@ -109,15 +109,12 @@ func printGoals(to io.Writer, jobs []jobReport) error {
 	fmt.Fprintln(w, "job\tratio of\tours\tby theirs\tratio\trounds\tgoal\t\t")
 	for _, j := range jobs {
 		for _, g := range j.Goals {
-			least, verdict := "", ""
+			least := ""
 			if g.Least > 0 {
-				least, verdict = fmt.Sprintf("at least %g", g.Least), "met"
-				if !g.Met {
-					verdict = "MISSED"
-				}
+				least = fmt.Sprintf("at least %g", g.Least)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%.2f–%.2f\t%s\t%s\n", j.Job, g.Of, g.Ours, g.Theirs, g.Median,
-				slices.Min(g.Ratios), slices.Max(g.Ratios), least, verdict)
+				slices.Min(g.Ratios), slices.Max(g.Ratios), least, results.Verdict(g.Least > 0, g.Met))
 		}
 	}
 	return w.Flush()

@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
-	"github.com/goccy/go-json"
 	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/millrace/millrace/benchmarks/internal/nexmark"
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
 // gokaJob is a job as goka expresses it: what it does with a record, with what the
@@ -32,17 +32,17 @@ type gokaJob struct {
 }
 
 var gokaJobs = map[string]gokaJob{
-	"count":    {input: jsonOf[visit]{}, each: gokaCount, table: jsonOf[minuteCount]{}, end: gokaCountEnd},
-	"distinct": {input: jsonOf[visit]{}, each: gokaDistinct, table: jsonOf[[]string]{}},
-	"sessions": {input: jsonOf[visit]{}, each: gokaSessions, table: jsonOf[session]{}, end: gokaSessionsEnd},
-	"q1":       {input: jsonOf[nexmark.Event]{}, each: gokaQ1},
+	"count":    {input: traffic.JSON[visit]{}, each: gokaCount, table: traffic.JSON[minuteCount]{}, end: gokaCountEnd},
+	"distinct": {input: traffic.JSON[visit]{}, each: gokaDistinct, table: traffic.JSON[[]string]{}},
+	"sessions": {input: traffic.JSON[visit]{}, each: gokaSessions, table: traffic.JSON[session]{}, end: gokaSessionsEnd},
+	"q1":       {input: traffic.JSON[nexmark.Event]{}, each: gokaQ1},
 	"q11": {
-		input: jsonOf[nexmark.Event]{}, each: gokaByBidder, loop: jsonOf[offer]{},
-		again: gokaQ11, table: jsonOf[[]session]{}, end: gokaQ11End,
+		input: traffic.JSON[nexmark.Event]{}, each: gokaByBidder, loop: traffic.JSON[offer]{},
+		again: gokaQ11, table: traffic.JSON[[]session]{}, end: gokaQ11End,
 	},
 	"q18": {
-		input: jsonOf[nexmark.Event]{}, each: gokaByBidderAndAuction, loop: jsonOf[offer]{},
-		again: gokaQ18, table: jsonOf[offer]{},
+		input: traffic.JSON[nexmark.Event]{}, each: gokaByBidderAndAuction, loop: traffic.JSON[offer]{},
+		again: gokaQ18, table: traffic.JSON[offer]{},
 	},
 }
 
@@ -139,19 +139,6 @@ func (g *gokaRun) edges(t task) []goka.Edge {
 		edges = append(edges, goka.Visitor("end", func(gc goka.Context, _ any) { g.job.end(g, gc) }))
 	}
 	return edges
-}
-
-// jsonOf encodes for goka with the JSON library that the other sides use.
-type jsonOf[T any] struct{}
-
-// Encode implements [goka.Codec].
-func (jsonOf[T]) Encode(v any) ([]byte, error) { return json.Marshal(v) }
-
-// Decode implements [goka.Codec].
-func (jsonOf[T]) Decode(data []byte) (any, error) {
-	var v T
-	err := json.Unmarshal(data, &v)
-	return v, err
 }
 
 type bytesAsTheyAre struct{}

@@ -5,17 +5,12 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
 // visit is a record of the topic of events, keyed by its user.
-type visit struct {
-	User     string `json:"user"`
-	Page     string `json:"page"`
-	Time     int64  `json:"time"`
-	Referrer string `json:"referrer"`
-	Agent    string `json:"agent"`
-	Status   int    `json:"status"`
-}
+type visit = traffic.Event
 
 const (
 	began  = 1_767_225_600_000 // the time of the first record, in ms

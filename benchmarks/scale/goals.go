@@ -38,14 +38,11 @@ func (g goal) String() string {
 	if g.Limit == 0 {
 		return "no goal  " + text
 	}
-	verdict, bound := "MISSED ", "at most"
-	if g.Met {
-		verdict = "met    "
-	}
+	bound := "at most"
 	if g.Least {
 		bound = "at least"
 	}
-	return fmt.Sprintf("%s  %s; goal %s %g", verdict, text, bound, g.Limit)
+	return fmt.Sprintf("%-8s %s; goal %s %g", results.Verdict(true, g.Met), text, bound, g.Limit)
 }
 
 // ratios divides round by round.

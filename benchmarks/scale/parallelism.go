@@ -11,19 +11,10 @@ import (
 	"github.com/goccy/go-json"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 	"github.com/millrace/millrace/operators"
 	"github.com/millrace/millrace/pipeline"
 )
-
-// event is one of a web site's, of about 200 bytes as JSON.
-type event struct {
-	User     string `json:"user"`
-	Page     string `json:"page"`
-	Time     int64  `json:"time"`
-	Referrer string `json:"referrer"`
-	Agent    string `json:"agent"`
-	Status   int    `json:"status"`
-}
 
 // parallelism measures how many records a second a job takes that decodes JSON and
 // counts by key, by the clock.
@@ -89,7 +80,7 @@ func newClicks(n int) (*clicks, error) {
 	c := &clicks{}
 	for i := range n {
 		user := rng.IntN(users)
-		raw, err := json.Marshal(event{
+		raw, err := json.Marshal(traffic.Event{
 			User: fmt.Sprintf("user-%06d", user), Page: fmt.Sprintf("/products/%d", rng.IntN(1000)),
 			Time: 1_767_225_600_000 + int64(i), Referrer: "https://search.example/?q=shoes",
 			Agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)", Status: 200,
@@ -107,11 +98,11 @@ func newClicks(n int) (*clicks, error) {
 func (c *clicks) count(parallelism int, records int64) (wall, cpu time.Duration, err error) {
 	p := pipeline.New(pipeline.DefaultParallelism(parallelism))
 	in := pipeline.From(p, "numbers", numbers{records, 4})
-	events := operators.TryMap(in, "decode", func(n int64) (e event, err error) {
+	events := operators.TryMap(in, "decode", func(n int64) (e traffic.Event, err error) {
 		return e, json.Unmarshal(c.raw[n%int64(len(c.raw))], &e)
 	})
-	byUser := pipeline.KeyBy(events, func(e event) string { return e.User })
-	counts := pipeline.Process(byUser, "count", func() *counter[event] { return &counter[event]{} })
+	byUser := pipeline.KeyBy(events, func(e traffic.Event) string { return e.User })
+	counts := pipeline.Process(byUser, "count", func() *counter[traffic.Event] { return &counter[traffic.Event]{} })
 	sum := new(atomic.Int64)
 	pipeline.To(counts, "sum", adding{sum})
 	runtime.GC()

@@ -127,29 +127,33 @@ func (o *ours) checkpoint(dir string) (pause time.Duration, private int64, err e
 
 // ── hot keys ─────────────────────────────────────────────────────────────────
 
-func hot(c config) (goals []goal, err error) {
+func hot(c config) ([]goal, error) { return c.bySize("-hot", c.hot, hotKeys) }
+
+// bySize measures one number of keys after the other, those that a flag names, in a
+// folder of their own.
+func (c config) bySize(flag, sizes string, measure func(c config, n int) ([]goal, error)) (goals []goal, err error) {
 	if c.dir, err = os.MkdirTemp(c.dir, "state-"); err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(c.dir) }()
-	for size := range strings.SplitSeq(c.hot, ",") {
+	for size := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(size)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-hot: %q is no number of keys", size)
+			return nil, fmt.Errorf("%s: %q is no number of keys", flag, size)
 		}
-		g, err := hotKeys(c, n)
+		g, err := measure(c, n)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%d keys: %w", n, err)
 		}
-		goals = append(goals, g)
+		goals = append(goals, g...)
 	}
 	return goals, nil
 }
 
-func hotKeys(c config, n int) (goal, error) {
+func hotKeys(c config, n int) ([]goal, error) {
 	o, err := openOurs(c, fmt.Sprint("hot-", n))
 	if err != nil {
-		return goal{}, err
+		return nil, err
 	}
 	defer func() { _ = o.close() }()
 	counts := map[string]int64{}
@@ -174,7 +178,7 @@ func hotKeys(c config, n int) (goal, error) {
 		}
 		end := results.CPU()
 		if sum != want {
-			return goal{}, fmt.Errorf("the counts add up to %d, want %d", sum, want)
+			return nil, fmt.Errorf("the counts add up to %d, want %d", sum, want)
 		}
 		if turn > 0 {
 			x, y := float64(middle-start)/float64(len(events)), float64(end-again)/float64(len(events))
@@ -183,10 +187,10 @@ func hotKeys(c config, n int) (goal, error) {
 		}
 	}
 	r := median(ratios)
-	return goal{
+	return []goal{{
 		Name: fmt.Sprintf("hot keys by a plain map, %d keys", n), Goal: "at most 1.3", Value: r, Unit: "times", Met: r <= 1.3,
 		Note: fmt.Sprintf("%.0f ns and %.0f ns an event", median(our), median(their)), Rounds: both,
-	}, nil
+	}}, nil
 }
 
 func (o *ours) count(values *state.Value[string, int64], keys []string) (sum int64) {

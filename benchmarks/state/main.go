@@ -114,14 +114,7 @@ func print(r report) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tmeasured\tgoal\t\t")
 	for _, g := range r.Goals {
-		verdict := "met"
-		switch {
-		case g.Goal == "":
-			verdict = ""
-		case !g.Met:
-			verdict = "MISSED"
-		}
-		fmt.Fprintf(w, "%s\t%.2f %s\t%s\t%s\t%s\n", g.Name, g.Value, g.Unit, g.Goal, verdict, g.Note)
+		fmt.Fprintf(w, "%s\t%.2f %s\t%s\t%s\t%s\n", g.Name, g.Value, g.Unit, g.Goal, results.Verdict(g.Goal != "", g.Met), g.Note)
 	}
 	return w.Flush()
 }

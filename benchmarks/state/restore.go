@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/millrace/millrace/state"
@@ -18,24 +16,7 @@ const restoreEvents = 100_000
 
 // restores measures how long a backend takes to open what a checkpoint has of it, by
 // its size: as it was, and divided, which is what a job of another parallelism does.
-func restores(c config) (goals []goal, err error) {
-	if c.dir, err = os.MkdirTemp(c.dir, "state-"); err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(c.dir) }()
-	for size := range strings.SplitSeq(c.restore, ",") {
-		n, err := strconv.Atoi(size)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-restore: %q is no number of keys", size)
-		}
-		g, err := restoreKeys(c, n)
-		if err != nil {
-			return nil, fmt.Errorf("%d keys: %w", n, err)
-		}
-		goals = append(goals, g...)
-	}
-	return goals, nil
-}
+func restores(c config) ([]goal, error) { return c.bySize("-restore", c.restore, restoreKeys) }
 
 func restoreKeys(c config, n int) ([]goal, error) {
 	c.dir = filepath.Join(c.dir, fmt.Sprint("restore-", n))

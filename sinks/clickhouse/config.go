@@ -14,8 +14,9 @@ type Config struct {
 	// URL says how to connect, as clickhouse-go reads it:
 	// clickhouse://user:password@host:9000,other:9000/database?… for the native
 	// protocol, http:// and https:// for HTTP. Of several addresses the first that
-	// answers is taken; with ExactlyOnce that is for Replicated tables. Parameters such as compress=lz4, secure=true and dial_timeout
-	// are clickhouse-go's, and others are settings of the server.
+	// answers is taken; with ExactlyOnce that is for Replicated tables. Parameters such
+	// as compress=lz4, secure=true and dial_timeout are clickhouse-go's, and others are
+	// settings of the server.
 	URL string
 
 	// Connection changes what was made of URL: certificates, a dialer, settings.

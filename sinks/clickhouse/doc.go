@@ -103,11 +103,11 @@
 // none is lost. A job whose last commit finds such rows ends with an error that says
 // so, and tells of them when it is started again. A job that is killed in between
 // finds the same rows again, cuts the same pieces, with the same tokens, and may
-// report a row twice, but inserts none twice. That holds if the server refuses the same rows as before: don't change a
-// table's constraints while a job is down that was stopped in the middle of this. Nor
-// can a block be taken apart of which the table has some partitions already: an
-// expression of a skip index, projection or TTL that fails for some rows is to be
-// mended.
+// report a row twice, but inserts none twice. That holds if the server refuses the
+// same rows as before: don't change a table's constraints while a job is down that was
+// stopped in the middle of this. Nor can a block be taken apart of which the table has
+// some partitions already: an expression of a skip index, projection or TTL that fails
+// for some rows is to be mended.
 //
 // # Aggregate functions
 //

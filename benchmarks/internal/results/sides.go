@@ -82,20 +82,29 @@ func (g *Goal) Add(turns map[string]Turn) {
 	g.Met = Quantile(g.Wall, 0.5) >= g.Least
 }
 
+// Verdict says whether a goal is met, and nothing of what has none.
+func Verdict(goal, met bool) string {
+	switch {
+	case !goal:
+		return ""
+	case met:
+		return "met"
+	default:
+		return "MISSED"
+	}
+}
+
 // PrintGoals writes a table of goals, of so many units a second.
 func PrintGoals(to io.Writer, units string, goals []Goal) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s/s of\tby those of\tratio\trounds\tprocessor time\tgoal\t\n", units)
 	for _, g := range goals {
-		least, verdict := "", ""
+		least := ""
 		if g.Least > 0 {
-			least, verdict = fmt.Sprintf("at least %g", g.Least), "met"
-			if !g.Met {
-				verdict = "MISSED"
-			}
+			least = fmt.Sprintf("at least %g", g.Least)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f–%.2f\t%.2f\t%s\t%s\n", g.Ours, g.Theirs, Quantile(g.Wall, 0.5),
-			slices.Min(g.Wall), slices.Max(g.Wall), Quantile(g.CPU, 0.5), least, verdict)
+			slices.Min(g.Wall), slices.Max(g.Wall), Quantile(g.CPU, 0.5), least, Verdict(g.Least > 0, g.Met))
 	}
 	return w.Flush()
 }

@@ -1,0 +1,52 @@
+// Package topics makes the topics of a benchmark, and removes them.
+package topics
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Make makes topics and returns when the brokers tell of them, which is some time after
+// they have made them: what starts at once would not find them. settings may be nil.
+func Make(ctx context.Context, client *kgo.Client, partitions int32, settings map[string]*string, names ...string) error {
+	admin := kadm.NewClient(client)
+	made, err := admin.CreateTopics(ctx, partitions, -1, settings, names...)
+	if err == nil {
+		err = made.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("make topics %q: %w", names, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		all, err := admin.ListTopics(ctx, names...)
+		if err != nil {
+			return fmt.Errorf("ask for topics %q: %w", names, err)
+		}
+		if !slices.ContainsFunc(names, func(name string) bool {
+			d := all[name]
+			return d.Err != nil || len(d.Partitions) != int(partitions) || d.Partitions.NumReplicas() == 0
+		}) {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Remove removes topics, if any.
+func Remove(ctx context.Context, client *kgo.Client, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	removed, err := kadm.NewClient(client).DeleteTopics(ctx, names...)
+	if err == nil {
+		err = removed.Error()
+	}
+	return err
+}
