@@ -274,11 +274,11 @@ func (t *table[K, V]) prefetchDisk(keys []K, hashes []uint64) {
 }
 
 // readers is how many goroutines may read what a batch misses: disks are faster
-// when they are asked for several things at once. To wake one takes as long as
-// some reads from the page cache do, so each has to have enough to do.
+// when they are asked for several things at once. Even what the page cache holds
+// takes 10 to 20 µs a key, so that to wake another one is worth its while for a few.
 const (
 	readers      = 4
-	readerEnough = 96
+	readerEnough = 16
 	readAtOnce   = 8 // neighbours, after which a reader looks what the others have left
 )
 
