@@ -67,8 +67,10 @@ type Config struct {
 	FetchBytes int
 
 	// PartitionBytes is how many of FetchBytes may come from one partition.
-	// A larger share reads faster, a smaller one keeps partitions closer together
-	// in time. A record batch that is larger is read all the same. Default 1 MiB.
+	// A larger share reads faster from brokers that are far away; a smaller one
+	// takes less memory, of which records need many times as much when they are
+	// decompressed, and keeps partitions closer together in time. A record batch
+	// that is larger is read all the same. Default 512 KiB.
 	PartitionBytes int
 
 	// Group is the consumer group to which the offsets of each complete checkpoint
@@ -146,7 +148,7 @@ func (c Config) withDefaults() Config {
 		c.FetchBytes = 16 << 20
 	}
 	if c.PartitionBytes == 0 {
-		c.PartitionBytes = min(1<<20, c.FetchBytes)
+		c.PartitionBytes = min(512<<10, c.FetchBytes)
 	}
 	return c
 }
