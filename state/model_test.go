@@ -703,8 +703,8 @@ func modelSeeds() uint64 {
 	if n, err := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS")); err == nil {
 		return uint64(n)
 	}
-	if testing.Short() {
-		return 5
+	if testing.Short() || raceEnabled { // which takes ten times as long
+		return 4
 	}
 	return 12
 }
