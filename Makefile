@@ -3,8 +3,10 @@
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := bin/golangci-lint-$(GOLANGCI_VERSION)
 
-# A hanging test is killed, with all stacks, well before the CI machine is.
-TEST_FLAGS := -timeout 5m
+# A hanging test is killed, with all stacks, well before the CI machine is. What go test
+# would vet go vet has vetted: it would go through all dependencies again, and once more
+# under the race detector.
+TEST_FLAGS := -timeout 5m -vet=off
 FUZZ_TIME  ?= 10s
 
 .DEFAULT_GOAL := help
@@ -22,11 +24,11 @@ demo: ## Web analytics on generated traffic, for about twenty seconds
 # Benchmarks with dependencies of their own are modules of their own.
 MODULES := benchmarks/peers benchmarks/scale
 
+# What is vetted is all there is: the tag leaves no file out.
 # The tests run twice: what counts allocations or nanoseconds means nothing under
 # the race detector, and what races does not show without it.
 .PHONY: test
 test: ## Vet, build everything, run all tests plain and under the race detector
-	go vet ./...
 	go vet -tags integration ./...
 	go build -buildvcs=false ./...
 	go test $(TEST_FLAGS) ./...
@@ -41,7 +43,7 @@ INTEGRATION_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build integ
 
 .PHONY: integration
 integration: bin/withkafka ## Tests against real Kafka, and those that take long: some minutes
-	bin/withkafka go test -timeout 20m -count 1 -tags integration -race -run '^TestIntegration' \
+	bin/withkafka go test -timeout 20m -vet=off -count 1 -tags integration -race -run '^TestIntegration' \
 		$(INTEGRATION_PACKAGES)
 
 .PHONY: crashtest
