@@ -24,7 +24,9 @@ demo: ## Web analytics on generated traffic, for about twenty seconds
 # Benchmarks with dependencies of their own are modules of their own.
 MODULES := benchmarks/peers benchmarks/scale
 
-# What is vetted is all there is: the tag leaves no file out.
+# No file is left out by the tag, so what is vetted with it is all there is, but for the
+# constants that say whether the race detector is on.
+#
 # The tests run twice: what counts allocations or nanoseconds means nothing under
 # the race detector, and what races does not show without it.
 .PHONY: test

@@ -704,7 +704,7 @@ func modelSeeds() uint64 {
 		return uint64(n)
 	}
 	if testing.Short() || raceEnabled { // which takes ten times as long
-		return 4
+		return 5
 	}
 	return 12
 }
