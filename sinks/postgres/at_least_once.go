@@ -24,7 +24,8 @@ func (w *writer[T]) atLeastOnce() pipeline.Writer[T] {
 		landed: func(context.Context, *pgx.Conn) (bool, error) { return false, nil },
 	}
 	w.aim = func(context.Context) error { return nil }
-	begin := "SET CONSTRAINTS ALL IMMEDIATE"
+	// Rows that are written by key are locked until the transaction ends.
+	begin := "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL idle_in_transaction_session_timeout = '1min'"
 	if len(w.into.Key) == 0 {
 		w.loader.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN BINARY", w.into.Table, list(w.into.Columns))
 	} else {

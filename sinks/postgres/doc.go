@@ -58,8 +58,9 @@
 // that are killed and started again, cost nothing but time.
 //
 // A second process with the sink's ID fences the first, which ends with an error and
-// none of whose waiting rows are committed. A process that would write again what was
-// committed, because it does not have the checkpoint for it or starts from an earlier
+// none of whose waiting rows are committed; if the first stands still in the middle of a
+// transaction, the second waits ten seconds for it. A process that would write again what
+// was committed, because it does not have the checkpoint for it or starts from an earlier
 // one, refuses to start, and says how to have it start all the same. A standby that has
 // taken over without rows of a checkpoint stops the job, when these are to be moved.
 //

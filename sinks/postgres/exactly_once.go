@@ -104,7 +104,7 @@ func (w *writer[T]) exactlyOnce(ctx context.Context) (pipeline.Writer[T], error)
 
 func (w *exactlyOnce[T]) claim(ctx context.Context) error {
 	return w.server.do(ctx, func(c *pgx.Conn) error {
-		err := pgx.BeginFunc(ctx, c, func(pgx.Tx) error { return w.ledger.claim(ctx, c, w.restart, w.env.Checkpoints) })
+		err := pgx.BeginTxFunc(ctx, c, brief, func(pgx.Tx) error { return w.ledger.claim(ctx, c, w.restart, w.env.Checkpoints) })
 		if err != nil || w.env.Subtask != 0 {
 			return err
 		}
@@ -141,7 +141,7 @@ func (w *exactlyOnce[T]) newStage(ctx context.Context) (name string, err error) 
 	err = w.server.do(ctx, func(c *pgx.Conn) error {
 		w.made++
 		name = w.ledger.stageName(w.env.Subtask, w.made)
-		return pgx.BeginFunc(ctx, c, func(pgx.Tx) error {
+		return pgx.BeginTxFunc(ctx, c, brief, func(pgx.Tx) error {
 			_, err := c.Exec(ctx, fmt.Sprintf("CREATE TABLE %s (%s)", w.ledger.in(name), waitingTable(w.table, w.columns, w.into)))
 			if err != nil {
 				return err
@@ -171,6 +171,9 @@ func (w *exactlyOnce[T]) finish(ctx context.Context, c *pgx.Conn) error {
 // server may still be at it, and then it has the row's lock.
 func (w *exactlyOnce[T]) landed(ctx context.Context, c *pgx.Conn) (landed bool, err error) {
 	err = c.QueryRow(ctx, fmt.Sprintf("SELECT number = $2 FROM %s WHERE name = $1 FOR UPDATE", w.ledger.in("stages")), w.stage, w.loader.number).Scan(&landed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = w.lost(ctx, c, piece{mark: mark{Run: w.env.Run}, Stage: w.stage})
+	}
 	return landed, err
 }
 
@@ -287,7 +290,7 @@ func (w *exactlyOnce[T]) commit(ctx context.Context, p piece) error {
 	refused, attempts := 0, 0
 	err := w.server.do(ctx, func(c *pgx.Conn) error {
 		attempts++
-		return pgx.BeginFunc(ctx, c, func(pgx.Tx) (err error) {
+		return pgx.BeginTxFunc(ctx, c, brief, func(pgx.Tx) (err error) {
 			refused, err = w.commitOn(ctx, c, p, attempts > 1)
 			return err
 		})

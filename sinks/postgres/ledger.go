@@ -35,6 +35,14 @@ type mark struct {
 var errFenced = errors.New("fenced: another process writes in this sink's name by now, and nothing of what is not committed " +
 	"will be; if that is another job, give the sinks of both a Config.ID of their own")
 
+// standstill is how long the server waits, in a transaction with locks that others
+// need, for what comes next from a process that was stopped or is cut off. Then it ends
+// the connection: a new run could not claim the sink otherwise.
+const standstill = "10s"
+
+// brief is of transactions that have such locks from the start.
+var brief = pgx.TxOptions{BeginQuery: "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '" + standstill + "'"}
+
 // create makes the tables that are not there. It has a lock against other subtasks.
 func (l *ledger) create(ctx context.Context, c *pgx.Conn) error {
 	var there bool
@@ -127,7 +135,8 @@ func (m mark) forgotten() bool { return m == mark{} }
 // hold fails if another run has claimed the sink, and keeps others from it until the
 // transaction ends. It comes last in one, so that nobody waits for long.
 func (l *ledger) hold(ctx context.Context, c *pgx.Conn) error {
-	tag, err := c.Exec(ctx, fmt.Sprintf("SELECT FROM %s WHERE id = $1 AND run = $2 FOR SHARE", l.in("sinks")), l.id, l.run)
+	tag, err := c.Exec(ctx, fmt.Sprintf("SELECT set_config('idle_in_transaction_session_timeout', $3, true) FROM %s WHERE id = $1 AND run = $2 FOR SHARE", l.in("sinks")),
+		l.id, l.run, standstill)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = errFenced
 	}

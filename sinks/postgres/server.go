@@ -76,6 +76,7 @@ var passing = []string{
 	"57014",          // a time-out of its own
 	"40",             // deadlock, or another transaction was first
 	"55P03", "55006", // something is locked
+	"25P03", // it waited for us for too long, see standstill
 	"25006", // read-only: a standby that has not taken over yet
 }
 
