@@ -44,7 +44,7 @@ func produce(t *testing.T, c *kgo.Client, partition int32, values ...string) {
 
 func consume(t *testing.T, c *kgo.Client, n int) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	for len(got) < n {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +105,10 @@ func TestCommittedOffsets(t *testing.T) {
 	mustRun(t, p)
 	last := p.CheckpointStats().LastID
 	all := w.offsets("counting")
+	// On a busy machine the first checkpoints come before the source's first batch.
+	if early, ok := all["out/0"]; ok && early.offset == 0 && !strings.Contains(early.metadata, fmt.Sprintf(`"number":%d,`, last)) {
+		delete(all, "out/0")
+	}
 	if len(all) != partitions {
 		t.Errorf("offsets of %d partitions, want %d: %v", len(all), partitions, all)
 	}

@@ -93,7 +93,7 @@ func (w *world) readWith(topic string, isolation kgo.IsolationLevel) []string {
 	for len(left) > 0 {
 		// Records of an aborted transaction are not shown, so one of them may be the
 		// last, and then there is nothing more to come.
-		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
 		fetches := c.PollFetches(ctx)
 		cancel()
 		if err := fetches.Err(); errors.Is(err, context.DeadlineExceeded) {

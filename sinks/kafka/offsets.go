@@ -28,7 +28,8 @@ import (
 // Every commit carries all partitions that are known, moved or not. A partition
 // that was not known yet, or is not read any more, names an earlier checkpoint or
 // none, so the highest number counts. A job that reads no topic of this cluster
-// commits an offset of 0 of its first output topic, for the sake of the metadata.
+// commits an offset of 0 of its first output topic, for the sake of the metadata, and
+// so does a checkpoint before the sources' first batch.
 type offsets struct {
 	id      string // the transactional id
 	job     string
