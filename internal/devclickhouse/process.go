@@ -2,6 +2,7 @@ package devclickhouse
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Options says what server to start as a process of its own. The zero value is one on
@@ -226,11 +229,51 @@ func (p *Process) Dir() string { return p.options.Dir }
 func (p *Process) Log() string { return p.log.String() }
 
 // Kill ends the server as kill -9 does, and waits until it is gone. It can be started
-// again.
+// again. The one instant in which it is not killed is that between an insert's token
+// and its rows, where ClickHouse itself loses the rows if the table is not Replicated.
 func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.avoidLoss()
 	p.end(syscall.SIGKILL)
+}
+
+// avoidLoss has the process stand still where it may be killed. It gives up if there is
+// no such place: parts may have gone in another way.
+func (p *Process) avoidLoss() {
+	const attempts = 100
+	for attempt := 0; p.process != nil && attempt < attempts; attempt++ {
+		_ = p.process.Signal(syscall.SIGSTOP) // fails when it is gone already
+		p.awaitStop()
+		if lossy, err := tokenWithoutPart(p.options.Dir); !lossy || err != nil {
+			return
+		}
+		_, _ = fmt.Fprintln(&p.log, "to be killed between a token and its rows; goes on for a moment") // into memory
+		_ = p.process.Signal(syscall.SIGCONT)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// awaitStop waits until all threads of a process stand still that was told to, or it is
+// gone.
+func (p *Process) awaitStop() {
+	for ; ; time.Sleep(100 * time.Microsecond) {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.process.Pid))
+		if !slices.ContainsFunc(threads, runs) {
+			return
+		}
+	}
+}
+
+// runs says whether a thread, of which it gets the file in /proc, does not stand still.
+// Its state is behind its name, which is in brackets and may have others.
+func runs(thread string) bool {
+	stat, err := os.ReadFile(thread)
+	if err != nil {
+		return false
+	}
+	_, state, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	return !bytes.ContainsAny(state[:1], "TtZX")
 }
 
 // Stop ends the server and gives it the time it needs. It can be started again.
@@ -279,7 +322,9 @@ func (p *Process) signal(s syscall.Signal) error {
 
 // Close kills the server and removes its data, if the folder is a temporary one.
 func (p *Process) Close() {
-	p.Kill()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end(syscall.SIGKILL)
 	if p.temporary {
 		_ = os.RemoveAll(p.options.Dir) // in the system's temporary folder
 	}
