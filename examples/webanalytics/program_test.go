@@ -221,7 +221,7 @@ func TestDemoInterrupted(t *testing.T) {
 // it.
 func interruptOnce(t *testing.T, cmd *exec.Cmd, file string) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 { // a minute
 		if fi, err := os.Stat(file); err == nil && fi.Size() > 0 {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)

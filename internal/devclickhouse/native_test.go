@@ -697,14 +697,23 @@ func TestUsersAndDatabases(t *testing.T) {
 
 // What a client sets on its connection stays, and what comes with a query does not.
 func TestConnectionState(t *testing.T) {
-	conn := open(t, devclickhouse.Shared(t).DSN(), func(o *clickhouse.Options) { o.MaxOpenConns = 1 })
+	options, err := clickhouse.ParseDSN(devclickhouse.Shared(t).DSN())
+	must(t, err)
 	ctx := t.Context()
-	must(t, conn.Exec(ctx, "SET max_block_size = 777"))
-	must(t, conn.Exec(ctx, "CREATE TEMPORARY TABLE mine (a UInt8)"))
-	must(t, conn.Exec(ctx, "INSERT INTO mine VALUES (1)"))
+	// Even with one connection the client's own pool may make another one: it allows the
+	// next query before the connection is back in the pool.
+	db := clickhouse.OpenDB(options)
+	defer func() { _ = db.Close() }()
+	conn, err := db.Conn(ctx)
+	must(t, err)
+	defer func() { _ = conn.Close() }()
+	for _, statement := range []string{"SET max_block_size = 777", "CREATE TEMPORARY TABLE mine (a UInt8)", "INSERT INTO mine VALUES (1)"} {
+		_, err := conn.ExecContext(ctx, statement)
+		must(t, err)
+	}
 	sizeOf := func(ctx context.Context) (size uint64) {
 		t.Helper()
-		must(t, conn.QueryRow(ctx, "SELECT toUInt64(getSetting('max_block_size')) FROM mine").Scan(&size))
+		must(t, conn.QueryRowContext(ctx, "SELECT toUInt64(getSetting('max_block_size')) FROM mine").Scan(&size))
 		return size
 	}
 	if size := sizeOf(withSettings(ctx, clickhouse.Settings{"max_block_size": 5})); size != 5 {

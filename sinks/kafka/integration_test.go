@@ -223,7 +223,7 @@ func wantNoOpenTransaction(t *testing.T, brokers []string, name, topic string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("readers of committed records of %s get to %d, it ends at %d: %v", topic, stable, end, err)
+			t.Fatalf("readers of committed records of %s get to %d, it ends at %d: %v\n%s", topic, stable, end, err, openTransactions(t, c, topic))
 		}
 	}
 	resp, err := kmsg.NewPtrListTransactionsRequest().RequestWith(t.Context(), c)
@@ -235,6 +235,43 @@ func wantNoOpenTransaction(t *testing.T, brokers []string, name, topic string) {
 			t.Errorf("transaction %s is %s", s.TransactionalID, s.TransactionState)
 		}
 	}
+}
+
+// openTransactions describes the transactions that the brokers know of, and the
+// producers that have one under way in a partition of a topic.
+func openTransactions(t *testing.T, c *kgo.Client, topic string) string {
+	t.Helper()
+	var said strings.Builder
+	list, err := kmsg.NewPtrListTransactionsRequest().RequestWith(t.Context(), c)
+	if err != nil {
+		return err.Error()
+	}
+	describe := kmsg.NewPtrDescribeTransactionsRequest()
+	for _, s := range list.TransactionStates {
+		describe.TransactionalIDs = append(describe.TransactionalIDs, s.TransactionalID)
+	}
+	described, err := describe.RequestWith(t.Context(), c)
+	if err != nil {
+		return err.Error()
+	}
+	for _, s := range described.TransactionStates {
+		fmt.Fprintf(&said, "%+v\n", s)
+	}
+	producers := kmsg.NewPtrDescribeProducersRequest()
+	of := kmsg.NewDescribeProducersRequestTopic()
+	of.Topic = topic
+	for p := range int32(partitions) {
+		of.Partitions = append(of.Partitions, p)
+	}
+	producers.Topics = append(producers.Topics, of)
+	active, err := producers.RequestWith(t.Context(), c)
+	if err != nil {
+		return err.Error()
+	}
+	for _, p := range active.Topics[0].Partitions {
+		fmt.Fprintf(&said, "%s/%d: %+v\n", topic, p.Partition, p.ActiveProducers)
+	}
+	return said.String()
 }
 
 // endOf adds up where the partitions end, for an isolation level.

@@ -146,7 +146,7 @@ func (p *jobProcess) mustEnd(t *testing.T) {
 func newSpec(t *testing.T, d *database) jobSpec {
 	d.exec(`CREATE TABLE visits (id bigint, visitor bigint, at timestamptz NOT NULL);
 		CREATE TABLE visitors (visitor bigint PRIMARY KEY, visits bigint NOT NULL CHECK (visits > 0))`)
-	return jobSpec{URL: d.url, Dir: t.TempDir(), Visits: 400_000, Rate: 10_000, Interval: 100 * time.Millisecond, Parallelism: 2}
+	return jobSpec{URL: d.url, Dir: t.TempDir(), Visits: 400_000, Rate: 5_000, Interval: 100 * time.Millisecond, Parallelism: 2}
 }
 
 // wantVisits compares the tables with what has to be there.

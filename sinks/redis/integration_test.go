@@ -206,7 +206,7 @@ func (p *jobProcess) mustEnd(t *testing.T) {
 }
 
 func newSpec(t *testing.T, url string) jobSpec {
-	return jobSpec{URL: url, Dir: t.TempDir(), Visits: 150_000, Rate: 4_000, Interval: 100 * time.Millisecond, Parallelism: 2}
+	return jobSpec{URL: url, Dir: t.TempDir(), Visits: 150_000, Rate: 2_000, Interval: 100 * time.Millisecond, Parallelism: 2}
 }
 
 // wantVisits compares the keys with what has to be there.
