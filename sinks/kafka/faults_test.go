@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/millrace/millrace/internal/devkafka"
@@ -107,6 +112,81 @@ func TestCutAtCommit(t *testing.T) {
 			f.end()
 			mustRun(t, feedJob(f, w.config(), asked(dir)))
 			w.wantNumbers(60)
+		})
+	}
+}
+
+// firewall is in front of the brokers.
+type firewall struct {
+	mu    sync.Mutex
+	shut  bool       // guarded by mu
+	conns []net.Conn // guarded by mu
+}
+
+// dial does not get through while the wall is shut. It fails in a way after which
+// clients give up at once, as they otherwise do after a few attempts.
+func (g *firewall) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.EACCES)}
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err == nil {
+		g.conns = append(g.conns, c)
+	}
+	return c, err
+}
+
+// shutFor cuts all connections, and lets none through for a while.
+func (g *firewall) shutFor(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	for _, c := range g.conns {
+		_ = c.Close() // some are closed
+	}
+	time.AfterFunc(d, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.shut = false
+	})
+}
+
+// TestAwayAtCommit has no broker be there when the transaction is to end, before or
+// after one has done it. The job waits, and goes on with what it has.
+func TestAwayAtCommit(t *testing.T) {
+	for name, arrives := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			w := outWorld(t)
+			var g firewall
+			cfg := w.config()
+			cfg.Client = quick(kgo.Dialer(g.dial))
+			f := newFeed(40)
+			p, out := feedJobWith(f, cfg, encodeNumber, asked(t.TempDir()))
+			job := start(t, p)
+			job.out(40)
+			job.complete()
+			f.allow(60)
+			job.out(60)
+			var once sync.Once // one that lets a request pass is asked again
+			w.broker.Cluster().ControlKey(kmsg.EndTxn.Int16(), func(kmsg.Request) (_ kmsg.Response, err error, handled bool) {
+				once.Do(func() {
+					g.shutFor(300 * time.Millisecond)
+					err, handled = io.EOF, !arrives
+				})
+				return nil, err, handled
+			})
+			job.complete()
+			f.allow(80)
+			f.end()
+			if err := job.wait(); err != nil {
+				t.Fatal(err)
+			}
+			w.wantNumbers(80)
+			if n := out.Stats().Commits; n < 3 {
+				t.Errorf("%d commits, want at least three", n)
+			}
 		})
 	}
 }

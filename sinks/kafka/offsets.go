@@ -156,19 +156,23 @@ func (o *offsets) commitAlone(ctx context.Context, c *pipeline.Commit) error {
 	if err := o.add(ctx, o.emptyID(), o.producer, o.epoch, c); err != nil {
 		return err
 	}
+	if err := end(ctx, o.client, o.emptyID(), o.producer, o.epoch); err != nil {
+		return fmt.Errorf("end transaction: %w", err)
+	}
+	return nil
+}
+
+// end commits a transaction.
+func end(ctx context.Context, client *kgo.Client, id string, producer int64, epoch int16) error {
 	req := kmsg.NewPtrEndTxnRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = o.emptyID(), o.producer, o.epoch, true
-	err := retry(ctx, func() error {
-		resp, err := req.RequestWith(ctx, o.client)
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = id, producer, epoch, true
+	return retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
 			return err
 		}
 		return kerr.ErrorForCode(resp.ErrorCode)
 	})
-	if err != nil {
-		return fmt.Errorf("end transaction: %w", err)
-	}
-	return nil
 }
 
 // add makes the offsets a part of the producer's transaction.

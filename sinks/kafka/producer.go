@@ -29,6 +29,7 @@ type Producer struct {
 	mu      sync.Mutex
 	users   int            // writers that are open, and the transaction; guarded by mu
 	client  *kgo.Client    // nil while there are no users; guarded by mu
+	options []kgo.Opt      // those of client; guarded by mu
 	limits  map[string]int // how large a record of a topic may be; guarded by mu
 	refused error          // why the last attempt to connect failed; guarded by mu
 
@@ -107,7 +108,12 @@ func (p *Producer) connect(ctx context.Context, log *slog.Logger, more []kgo.Opt
 		}
 		return defaultLimit
 	}))
-	client, err := kgo.NewClient(opts...)
+	p.options = opts
+	return p.newClient()
+}
+
+func (p *Producer) newClient() error {
+	client, err := kgo.NewClient(p.options...)
 	if err != nil {
 		return fmt.Errorf("invalid config: Client: %w", err)
 	}

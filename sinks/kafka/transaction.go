@@ -112,11 +112,7 @@ func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last 
 	if last != "" && !env.Holds(last) {
 		return last, nil // which is refused
 	}
-	err = retry(ctx, func() error {
-		_, _, err := t.p.client.ProducerID(ctx)
-		return err
-	})
-	if err != nil {
+	if err := t.fence(ctx); err != nil {
 		return "", fmt.Errorf("transactional id %q: %w", t.offsets.id, transactionError(err))
 	}
 	if err := t.offsets.init(ctx); err != nil {
@@ -126,6 +122,14 @@ func (t *transaction) start(ctx context.Context, env *pipeline.CommitEnv) (last 
 		return "", err
 	}
 	return last, t.p.client.BeginTransaction()
+}
+
+// fence ends what others do with the transactional id.
+func (t *transaction) fence(ctx context.Context) error {
+	return retry(ctx, func() error {
+		_, _, err := t.p.client.ProducerID(ctx)
+		return err
+	})
 }
 
 // allowedTimeout is transaction.max.timeout.ms of brokers that were told no other.
@@ -177,10 +181,30 @@ func (t *transaction) commit(ctx context.Context, c *pipeline.Commit, produced b
 	if err := t.offsets.add(ctx, t.offsets.id, id, epoch, c); err != nil {
 		return err
 	}
-	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	err = client.EndTransaction(ctx, kgo.TryCommit)
+	if cutOff(err) {
+		err = t.endAnyway(ctx, id, epoch)
+	}
+	if err != nil {
 		return fmt.Errorf("end transaction: %w", err)
 	}
-	return client.BeginTransaction()
+	return t.p.client.BeginTransaction()
+}
+
+// endAnyway commits the transaction whose end the client has given up. It does where
+// none of the brokers takes a connection, and lets nobody try again, as it does not know
+// whether the first request arrived. The brokers do, and answer the second as they did
+// the first. The client's epoch is behind after that, so another client takes its place:
+// there are no records with it, since all writers wait for the end.
+func (t *transaction) endAnyway(ctx context.Context, producer int64, epoch int16) error {
+	if err := end(ctx, t.p.client, t.id, producer, epoch); err != nil {
+		return err
+	}
+	t.p.client.Close()
+	if err := t.p.newClient(); err != nil {
+		return err
+	}
+	return t.fence(ctx)
 }
 
 // Abandon implements [pipeline.CommitPoint].

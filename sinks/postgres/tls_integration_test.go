@@ -56,7 +56,7 @@ func TestIntegrationTLS(t *testing.T) {
 	server := realserver.NewPostgres(t, "ssl=on", "ssl_cert_file="+cert, "ssl_key_file="+key)
 	d := connect(t, server.URL("postgres"))
 	d.exec("CREATE TABLE t (n bigint, s text)")
-	cfg := postgres.Config{URL: strings.Replace(d.url, "sslmode=disable", "sslmode=verify-full", 1), Table: "t", StartTimeout: 2 * time.Second}
+	cfg := postgres.Config{URL: strings.Replace(d.url, "sslmode=disable", "sslmode=verify-full", 1), Table: "t", StartTimeout: 10 * time.Second}
 	_, err = open(t, postgres.Structs[item](cfg), pipeline.SinkEnv{Run: "b"})
 	wantError(t, err, "certificate")
 	cfg.StartTimeout, cfg.Connection = 0, func(c *pgx.ConnConfig) error {
