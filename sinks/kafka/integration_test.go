@@ -184,16 +184,11 @@ func (n *written) add(more written) {
 // be there.
 func (n written) check(t *testing.T, brokers []string, topic string) {
 	t.Helper()
-	n.checkRead(t, realkafka.Kcat(t, brokers, topic, true))
-}
-
-func (n written) checkRead(t *testing.T, lines []realkafka.Line) {
-	t.Helper()
 	seen := make(map[string][]bool, len(n.perKey))
 	for key, count := range n.perKey {
 		seen[key] = make([]bool, count)
 	}
-	wrong := 0
+	wrong, lines := 0, realkafka.Kcat(t, brokers, topic, true)
 	for _, l := range lines {
 		i, err := strconv.Atoi(string(l.Value))
 		all := seen[string(l.Key)]
@@ -213,13 +208,23 @@ func (n written) checkRead(t *testing.T, lines []realkafka.Line) {
 // wantNoOpenTransaction fails when a transaction is under way, or when one keeps
 // readers from the end of a topic.
 func wantNoOpenTransaction(t *testing.T, brokers []string, name, topic string) {
+	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if behind := awaitReaders(t, c, topic); behind != "" {
-		t.Fatalf("%s\n%s", behind, openTransactions(t, c, topic))
+	// A broker that died after the decision writes it into the partitions when it is
+	// back.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		stable, err := endOf(t, c, topic, 1)
+		end, endErr := endOf(t, c, topic, 0)
+		if err = errors.Join(err, endErr); err == nil && stable == end {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("readers of committed records of %s get to %d, it ends at %d: %v\n%s", topic, stable, end, err, openTransactions(t, c, topic))
+		}
 	}
 	resp, err := kmsg.NewPtrListTransactionsRequest().RequestWith(t.Context(), c)
 	if err != nil {
@@ -230,49 +235,6 @@ func wantNoOpenTransaction(t *testing.T, brokers []string, name, topic string) {
 			t.Errorf("transaction %s is %s", s.TransactionalID, s.TransactionState)
 		}
 	}
-}
-
-// awaitReaders waits until readers of committed records get to the end of a topic, and
-// says how far they get where they don't. A broker that died after a decision writes it
-// into the partitions when it is back.
-func awaitReaders(t *testing.T, c *kgo.Client, topic string) (behind string) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		stable, err := endOf(t, c, topic, 1)
-		end, endErr := endOf(t, c, topic, 0)
-		if err = errors.Join(err, endErr); err == nil && stable == end {
-			return ""
-		}
-		if time.Now().After(deadline) {
-			return fmt.Sprintf("readers of committed records of %s get to %d, it ends at %d: %v", topic, stable, end, err)
-		}
-	}
-}
-
-// wantCommitted is wantNoOpenTransaction and check after the only broker was killed,
-// which may have been just after it had answered that the transaction is committed. In 3
-// of 40 runs, on a machine with all cores busy, Apache Kafka 4.3.1 said so ever after
-// (CompleteCommit), and had not told the partitions, which is nothing that a client
-// could do anything about. The results are compared all the same then.
-func wantCommitted(t *testing.T, brokers []string, spec jobSpec, n written) {
-	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	behind := awaitReaders(t, c, spec.Out)
-	if behind == "" {
-		wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
-		n.check(t, brokers, spec.Out)
-		return
-	}
-	said := openTransactions(t, c, spec.Out)
-	if !strings.Contains(said, "TransactionalID:"+spec.Name+" State:CompleteCommit") {
-		t.Fatalf("%s\n%s", behind, said)
-	}
-	t.Logf("%s, and the broker takes the transaction for complete:\n%s", behind, said)
-	n.checkRead(t, realkafka.Kcat(t, brokers, spec.Out, false))
 }
 
 // openTransactions describes the transactions that the brokers know of, and the
@@ -485,7 +447,8 @@ func TestIntegrationBrokerAway(t *testing.T) {
 	if out := p.out.String(); !strings.Contains(out, "no connection to broker") {
 		t.Errorf("the job does not say that brokers are away:\n%s", out)
 	}
-	wantCommitted(t, brokers, spec, n)
+	wantNoOpenTransaction(t, brokers, spec.Name, spec.Out)
+	n.check(t, brokers, spec.Out)
 }
 
 // TestIntegrationTwoCopies starts a job twice, each with checkpoints of its own.
