@@ -2,10 +2,13 @@ package realserver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,7 +17,10 @@ import (
 )
 
 // Redis is a running Redis that wants [Password], and that has written each command to
-// its append-only file before it answers. Its methods are for one goroutine at a time.
+// its append-only file before it answers. It does not start with a file that ends in
+// the middle of a transaction: by default it would cut off only the last command, and
+// a half of the transaction would count once another has followed. Its methods are for
+// one goroutine at a time.
 type Redis struct {
 	server
 	port int
@@ -48,10 +54,51 @@ func (r *Redis) start(ctx context.Context, options []string) (err error) {
 	}
 	r.command = append([]string{
 		program, "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir, "--requirepass", Password,
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no", "--save", "",
 	}, options...)
 	r.ready = r.answers
 	return r.run(ctx)
+}
+
+// Restart starts the server again, which was killed, on its port and data, and waits
+// until it answers. A file that the kill has left incomplete is mended first, as an
+// operator would.
+func (r *Redis) Restart(ctx context.Context) error {
+	err := r.server.Restart(ctx)
+	if err == nil || !strings.Contains(r.Log(), "Unexpected end of file reading the append only file") {
+		return err
+	}
+	fix := exec.CommandContext(ctx, "redis-check-aof", "--fix", r.manifest())
+	fix.Stdin = strings.NewReader("y\n")
+	if said, err := fix.CombinedOutput(); err != nil {
+		return fmt.Errorf("redis-check-aof: %w\n%s", err, said)
+	}
+	return r.server.Restart(ctx)
+}
+
+func (r *Redis) manifest() string {
+	return filepath.Join(r.dir, "appendonlydir", "appendonly.aof.manifest")
+}
+
+// CutFile cuts off the append-only file of a killed server behind the last place where
+// text stands, as the end of a file may be lost with a machine.
+func (r *Redis) CutFile(text string) error {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(r.manifest()), "*.incr.aof"))
+	if err != nil {
+		return err
+	}
+	if len(files) != 1 {
+		return fmt.Errorf("of append-only files there is not one but %q", files)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		return err
+	}
+	at := bytes.LastIndex(data, []byte(text))
+	if at < 0 {
+		return fmt.Errorf("%s has no %q", files[0], text)
+	}
+	return os.Truncate(files[0], int64(at+len(text)))
 }
 
 // answers asks as a client would, in the protocol's short form. A server that still

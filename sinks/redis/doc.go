@@ -29,6 +29,14 @@
 //     server may lose what was carried out, or what waits. The latter is noticed, and
 //     that the server has lost everything: the job stops with an error. A server that evicts keys (maxmemory-policy allkeys-…)
 //     may lose it as well, of which a start warns.
+//   - An append-only file can end in the middle of a script's commands, when the server
+//     is killed or the machine fails while it is written. With aof-load-truncated yes,
+//     the default, Redis cuts off only the last of them (7.0 does, and its sources of
+//     October 2024; valkey-io/valkey#4342 mends it for Valkey). The others wait in the
+//     file, and count when it is read the next time: increments and entries of streams
+//     are then there twice. Set aof-load-truncated no. The server then refuses to start
+//     with such a file until redis-check-aof --fix has cut off the whole script, which
+//     the sink carries out again. A start warns of the default.
 //   - A job without checkpoints has its commands carried out when it ends.
 //   - In a cluster, all keys of the sink have to be in one slot: see Config.HashTag.
 //

@@ -105,7 +105,7 @@ func newExactlyOnce[T any](ctx context.Context, w *writer[T]) (*exactlyOnce[T], 
 	if w.env.Subtask != 0 {
 		return e, nil
 	}
-	e.warnOfEviction(ctx)
+	e.warnOfSettings(ctx)
 	return e, explained(w.server.do(ctx, func() error { return e.tidy(ctx) }))
 }
 
@@ -196,12 +196,20 @@ func (w *exactlyOnce[T]) refusal(last mark) error {
 		w.hash, last.Checkpoint, last.Run, from, w.goOn("To have them carried out again"))
 }
 
-// warnOfEviction warns of a server that may throw away what waits in it.
-func (w *exactlyOnce[T]) warnOfEviction(ctx context.Context) {
-	is, err := w.server.ConfigGet(ctx, "maxmemory-policy").Result()
-	if policy := is["maxmemory-policy"]; err == nil && strings.HasPrefix(policy, "allkeys-") {
+// warnOfSettings warns of a server that may throw away what waits in it, or do a part
+// of a script twice. One that keeps its settings to itself is not asked further.
+func (w *exactlyOnce[T]) warnOfSettings(ctx context.Context) {
+	setting := func(name string) string {
+		is, _ := w.server.ConfigGet(ctx, name).Result()
+		return is[name]
+	}
+	if policy := setting("maxmemory-policy"); strings.HasPrefix(policy, "allkeys-") {
 		w.env.Logger.Warn("Redis may remove any key when it is short of memory, what waits for a checkpoint too; set maxmemory-policy "+
 			"to noeviction, or to one that removes only keys that expire", "maxmemory-policy", policy)
+	}
+	if setting("appendonly") == "yes" && setting("aof-load-truncated") == "yes" {
+		w.env.Logger.Warn("Redis may count a part of the increments twice when it is killed while it writes its append-only file, and once more "+
+			"later; set aof-load-truncated to no, and mend such a file with redis-check-aof --fix", "aof-load-truncated", "yes")
 	}
 }
 

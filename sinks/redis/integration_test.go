@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -78,6 +79,66 @@ func TestIntegrationOutOfMemory(t *testing.T) {
 			w.want("1", "GET", "sum")
 		}
 		o.wantLetters()
+	}
+}
+
+// TestIntegrationCutFile has the server's file end in the middle of a commit, as after
+// a kill while it was written. What is left of the commit must not count, not when the
+// file is read a second time either.
+func TestIntegrationCutFile(t *testing.T) {
+	w, server := realWorld(t)
+	first := mustOpen(t, runs(w.config()), pipeline.SinkEnv{Run: "a", Checkpoints: true})
+	first.write(slices.Repeat([]run{func(c *redis.Commands) {
+		c.ZIncrBy("top", "a", 1)
+		c.XAdd("log", 0, "n", 1)
+		c.IncrBy("sum", 1)
+	}}, 10)...)
+	waiting := first.prepare(1)
+	first.commit(waiting)
+	server.Kill()
+	if err := server.CutFile("INCRBY"); err != nil {
+		t.Fatal(err)
+	}
+	again := func() {
+		t.Helper()
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again()
+	if n := w.Exists(t.Context(), "sum", "top", "log").Val(); n != 0 {
+		t.Errorf("after the cut %d of the keys are there", n)
+	}
+	second := mustOpen(t, runs(w.config()), pipeline.SinkEnv{Run: "b", Checkpoints: true, Prepared: [][]byte{waiting}})
+	second.commit(waiting)
+	server.Kill()
+	again()
+	w.want("10", "GET", "sum")
+	w.want("10", "ZSCORE", "top", "a")
+	w.want("10", "XLEN", "log")
+}
+
+// TestIntegrationSettings has a start warn of settings that are no good.
+func TestIntegrationSettings(t *testing.T) {
+	for warning, options := range map[string][]string{
+		"":                   nil,
+		"maxmemory-policy":   {"--maxmemory-policy", "allkeys-lru"},
+		"aof-load-truncated": {"--aof-load-truncated", "yes"},
+	} {
+		w, _ := realWorld(t, options...)
+		var log bytes.Buffer
+		env := pipeline.SinkEnv{
+			Operator: "sink", Parallelism: 1, Run: "a", Metrics: &pipeline.Metrics{},
+			Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		}
+		opened, err := runs(w.config()).Open(t.Context(), &env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = opened.(pipeline.Closer).Close()
+		if said := log.String(); !strings.Contains(said, warning) || strings.Count(said, "\n") != min(len(warning), 1) {
+			t.Errorf("with %q a start says\n%s", options, said)
+		}
 	}
 }
 
