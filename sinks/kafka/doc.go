@@ -30,10 +30,11 @@
 // (offsets.retention.minutes). A job that was down for longer refuses to start,
 // rather than to deliver everything again.
 //
-// A cluster of one broker is for trying things out. When it was killed within moments of
-// a commit, Apache Kafka 4.3.1 was seen, rarely, to take the transaction for complete
-// when it was back, without having told the partitions: their results are there, and
-// readers of committed records wait in front of them.
+// Apache Kafka 4.3.0 and 4.3.1 forget to tell a partition that a transaction was
+// committed if it has no leader at that moment (KAFKA-20734): its results are there, and
+// readers of committed records wait in front of them for ever. A broker that is killed
+// within moments of a commit does that to partitions of which it holds the only replica
+// in sync. 4.2.1 does not.
 //
 // No other program may be a member of the group: the start refuses a group that has
 // members. One that joins later does no harm to the results while the job runs,
