@@ -34,9 +34,8 @@ MODULES := benchmarks/peers benchmarks/scale
 PLAIN_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build !race' . | xargs -n 1 dirname | sort -u)
 
 .PHONY: test
-test: ## Vet, build everything, run all tests under the race detector, some also plain
+test: ## Vet everything, run all tests under the race detector, some also plain
 	go vet -race -tags integration ./...
-	go build -race -buildvcs=false ./...
 	go test $(TEST_FLAGS) -race ./...
 	go test $(TEST_FLAGS) $(PLAIN_PACKAGES)
 	@for module in $(MODULES); do \
