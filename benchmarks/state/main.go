@@ -73,7 +73,7 @@ func main() {
 	var c config
 	flag.IntVar(&c.keys, "keys", 10_000_000, "number of keys")
 	memory := flag.Int("memory", 256, "memory budget in MiB")
-	flag.IntVar(&c.events, "events", 500_000, "events in a round; under zipf there are eight times as many")
+	flag.IntVar(&c.events, "events", 1_000_000, "events in a round; under zipf there are four times as many")
 	flag.IntVar(&c.rounds, "rounds", 3, "how often each side of a comparison runs")
 	flag.StringVar(&c.patterns, "patterns", "uniform,zipf", "the patterns of access of the first part")
 	flag.StringVar(&c.hot, "hot", "1000,100000,1000000", "the numbers of keys of the second part")

@@ -179,7 +179,7 @@ func spill(c config) (goals []goal, err error) {
 // zipfRound is how many times the events of another round one under Zipf has. They cost
 // so little that a round would otherwise be over in less time than passes between two
 // compactions, and have one or none.
-const zipfRound = 8
+const zipfRound = 4
 
 // compare lets both sides warm up and take turns.
 func compare(ours, direct *process, pattern string, c config) (goal, turn, error) {
