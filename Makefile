@@ -4,8 +4,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := bin/golangci-lint-$(GOLANGCI_VERSION)
 
 # A hanging test is killed, with all stacks, well before the CI machine is. What go test
-# would vet go vet has vetted: it would go through all dependencies again, and once more
-# under the race detector.
+# would vet go vet has vetted: it would go through all dependencies again.
 TEST_FLAGS := -timeout 5m -vet=off
 FUZZ_TIME  ?= 10s
 
@@ -24,6 +23,9 @@ demo: ## Web analytics on generated traffic, for about twenty seconds
 # Benchmarks with dependencies of their own are modules of their own.
 MODULES := benchmarks/peers benchmarks/scale
 
+# The packages that have tests with a build constraint.
+packages_with = $(shell grep -rl --include='*_test.go' '^//go:build $(1)' . | xargs -n 1 dirname | sort -u)
+
 # No file is left out by the tag, so what is vetted with it is all there is, but for the
 # constants that say whether the race detector is on.
 #
@@ -31,7 +33,7 @@ MODULES := benchmarks/peers benchmarks/scale
 # is why some packages have files without it: those run both ways, and so do the random
 # graphs, of which it gets a part. To compile and link the others twice would take
 # longer than their tests do.
-PLAIN_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build !race' . | xargs -n 1 dirname | sort -u)
+PLAIN_PACKAGES = $(call packages_with,!race)
 
 .PHONY: test
 test: ## Vet everything, run all tests under the race detector, some also plain
@@ -44,7 +46,7 @@ test: ## Vet everything, run all tests under the race detector, some also plain
 
 # Of the packages that have such tests, only these tests: make test has run the
 # others. A broker of its own is started beside them, and ended.
-INTEGRATION_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
+INTEGRATION_PACKAGES = $(call packages_with,integration)
 
 .PHONY: integration
 integration: bin/withkafka ## Tests against real Kafka, and those that take long: some minutes

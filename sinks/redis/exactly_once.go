@@ -197,7 +197,7 @@ func (w *exactlyOnce[T]) refusal(last mark) error {
 }
 
 // warnOfSettings warns of a server that may throw away what waits in it, or do a part
-// of a script twice. One that keeps its settings to itself is not asked further.
+// of a script twice. Of one that does not tell its settings it says nothing.
 func (w *exactlyOnce[T]) warnOfSettings(ctx context.Context) {
 	setting := func(name string) string {
 		is, _ := w.server.ConfigGet(ctx, name).Result()

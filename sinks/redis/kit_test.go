@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ type one[T any] struct {
 func open[T any](t testing.TB, sink pipeline.Sink[T], env pipeline.SinkEnv) (*one[T], error) {
 	t.Helper()
 	o := &one[T]{t: t}
-	env.Operator, env.Parallelism, env.Logger, env.Metrics = "sink", 1, quiet, &pipeline.Metrics{}
+	env.Operator, env.Parallelism, env.Logger, env.Metrics = "sink", 1, cmp.Or(env.Logger, quiet), &pipeline.Metrics{}
 	env.Reject = func(d pipeline.DeadLetter) { o.letters = append(o.letters, d) }
 	var err error
 	if o.w, err = sink.Open(t.Context(), &env); err != nil {

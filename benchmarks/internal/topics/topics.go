@@ -24,15 +24,15 @@ func Make(ctx context.Context, client *kgo.Client, partitions int32, settings ma
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	// Not kadm's ListTopics: it answers from what the client has, which is asked for anew
+	// after five seconds.
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range names {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = &name
+		req.Topics = append(req.Topics, topic)
+	}
 	for {
-		// Not kadm's ListTopics: it answers from what the client has, which is asked for
-		// anew after five seconds.
-		req := kmsg.NewPtrMetadataRequest()
-		for _, name := range names {
-			topic := kmsg.NewMetadataRequestTopic()
-			topic.Topic = &name
-			req.Topics = append(req.Topics, topic)
-		}
 		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
 			return fmt.Errorf("ask for topics %q: %w", names, err)
