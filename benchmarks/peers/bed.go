@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/millrace/benchmarks/internal/nexmark"
 	"github.com/millrace/millrace/benchmarks/internal/topics"
+	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
 // bed is where the sides are tried: a broker with the input, and all topics that the
@@ -131,7 +132,7 @@ func (w *filling) visits(records, users int, seed uint64) {
 		last = v.Time
 	}
 	for p := range int32(partitions) {
-		v := visit{User: fmt.Sprint(closing, p), Page: "/", Time: last + day, Status: 200}
+		v := traffic.Event{User: fmt.Sprint(closing, p), Page: "/", Time: last + day, Status: 200}
 		w.write(v.User, p, v.Time, v)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/lovoo/goka/storage"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/millrace/millrace/benchmarks/internal/nexmark"
 	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
@@ -35,13 +34,13 @@ var gokaJobs = map[string]gokaJob{
 	"count":    {input: traffic.JSON[visit]{}, each: gokaCount, table: traffic.JSON[minuteCount]{}, end: gokaCountEnd},
 	"distinct": {input: traffic.JSON[visit]{}, each: gokaDistinct, table: traffic.JSON[[]string]{}},
 	"sessions": {input: traffic.JSON[visit]{}, each: gokaSessions, table: traffic.JSON[session]{}, end: gokaSessionsEnd},
-	"q1":       {input: traffic.JSON[nexmark.Event]{}, each: gokaQ1},
+	"q1":       {input: traffic.JSON[trade]{}, each: gokaQ1},
 	"q11": {
-		input: traffic.JSON[nexmark.Event]{}, each: gokaByBidder, loop: traffic.JSON[offer]{},
+		input: traffic.JSON[trade]{}, each: gokaByBidder, loop: traffic.JSON[offer]{},
 		again: gokaQ11, table: traffic.JSON[[]session]{}, end: gokaQ11End,
 	},
 	"q18": {
-		input: traffic.JSON[nexmark.Event]{}, each: gokaByBidderAndAuction, loop: traffic.JSON[offer]{},
+		input: traffic.JSON[trade]{}, each: gokaByBidderAndAuction, loop: traffic.JSON[offer]{},
 		again: gokaQ18, table: traffic.JSON[offer]{},
 	},
 }

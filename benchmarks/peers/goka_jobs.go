@@ -4,8 +4,6 @@ import (
 	"slices"
 
 	"github.com/lovoo/goka"
-
-	"github.com/millrace/millrace/benchmarks/internal/nexmark"
 )
 
 // kept is the value of the key in hand, and the zero value where there is none.
@@ -65,13 +63,13 @@ func gokaSessionsEnd(g *gokaRun, gc goka.Context) {
 }
 
 func gokaQ1(g *gokaRun, gc goka.Context, msg any) {
-	if b := msg.(nexmark.Event).Bid; b != nil {
+	if b := msg.(trade).Bid; b != nil {
 		g.emit(gc, fields(b.Auction, b.Bidder, inEuros(b.Price), b.Time))
 	}
 }
 
 func gokaByBidder(g *gokaRun, gc goka.Context, msg any) {
-	if b := msg.(nexmark.Event).Bid; b != nil {
+	if b := msg.(trade).Bid; b != nil {
 		g.loopback(gc, string(fields(b.Bidder)), offer{b.Time, b.Price})
 	}
 }
@@ -91,7 +89,7 @@ func gokaQ11End(g *gokaRun, gc goka.Context) {
 }
 
 func gokaByBidderAndAuction(g *gokaRun, gc goka.Context, msg any) {
-	if b := msg.(nexmark.Event).Bid; b != nil {
+	if b := msg.(trade).Bid; b != nil {
 		g.loopback(gc, string(fields(b.Bidder, b.Auction)), offer{b.Time, b.Price})
 	}
 }

@@ -44,7 +44,7 @@ func (c *clock) advance(partition int32, time int64) bool {
 	return c.now > before
 }
 
-func decode(r *kgo.Record) (e nexmark.Event, err error) {
+func decode(r *kgo.Record) (e trade, err error) {
 	err = json.Unmarshal(r.Value, &e)
 	return e, err
 }

@@ -58,27 +58,27 @@ var graphs = map[string]func(p *pipeline.Pipeline, t task){
 		}))
 	},
 	"q1": func(p *pipeline.Pipeline, t task) {
-		pipeline.To(nexmark.Q1(auction(p, t)), "out", sink(t, func(c nexmark.Converted, rec *kgo.Record) {
+		pipeline.To(nexmark.Q1(bidding(p, t)), "out", sink(t, func(c nexmark.Converted, rec *kgo.Record) {
 			rec.Value = fields(c.Auction, c.Bidder, c.Price, c.Time)
 		}))
 	},
 	"q5": func(p *pipeline.Pipeline, t task) {
-		pipeline.To(nexmark.Q5(auction(p, t)), "out", sink(t, func(i nexmark.HotItem, rec *kgo.Record) {
+		pipeline.To(nexmark.Q5(bidding(p, t)), "out", sink(t, func(i nexmark.HotItem, rec *kgo.Record) {
 			rec.Value = fields(i.End, i.Auction, i.Count)
 		}))
 	},
 	"q8": func(p *pipeline.Pipeline, t task) {
-		pipeline.To(nexmark.Q8(auction(p, t)), "out", sink(t, func(s nexmark.NewSeller, rec *kgo.Record) {
+		pipeline.To(nexmark.Q8(bidding(p, t)), "out", sink(t, func(s nexmark.NewSeller, rec *kgo.Record) {
 			rec.Value = fmt.Appendf(nil, "%d %d %s", s.Start, s.Person, s.Name)
 		}))
 	},
 	"q11": func(p *pipeline.Pipeline, t task) {
-		pipeline.To(nexmark.Q11(auction(p, t)), "out", sink(t, func(s nexmark.BidderSession, rec *kgo.Record) {
+		pipeline.To(nexmark.Q11(bidding(p, t)), "out", sink(t, func(s nexmark.BidderSession, rec *kgo.Record) {
 			rec.Value = fields(s.Bidder, s.First, s.Last, s.Count)
 		}))
 	},
 	"q18": func(p *pipeline.Pipeline, t task) {
-		pipeline.To(nexmark.Q18(auction(p, t)), "out", sink(t, func(b nexmark.Bid, rec *kgo.Record) {
+		pipeline.To(nexmark.Q18(bidding(p, t)), "out", sink(t, func(b nexmark.Bid, rec *kgo.Record) {
 			rec.Key, rec.Value = fields(b.Bidder, b.Auction), fields(b.Time, b.Price)
 		}))
 	},
@@ -98,8 +98,8 @@ func sink[T any](t task, encode func(v T, rec *kgo.Record)) pipeline.Sink[T] {
 	})
 }
 
-func auction(p *pipeline.Pipeline, t task) pipeline.Stream[nexmark.Event] {
-	return read(p, t, nexmark.Event.Time)
+func bidding(p *pipeline.Pipeline, t task) pipeline.Stream[nexmark.Event] {
+	return operators.Map(read(p, t, trade.Time), "event", trade.event)
 }
 
 func byUser(p *pipeline.Pipeline, t task) pipeline.KeyedStream[string, visit] {

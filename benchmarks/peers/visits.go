@@ -9,9 +9,6 @@ import (
 	"github.com/millrace/millrace/benchmarks/internal/traffic"
 )
 
-// visit is a record of the topic of events, keyed by its user.
-type visit = traffic.Event
-
 const (
 	began  = 1_767_225_600_000 // the time of the first record, in ms
 	minute = 60_000
@@ -47,10 +44,10 @@ func newCrowd(users int, seed uint64) *crowd {
 func (c *crowd) visits() int { return 4 + c.rng.IntN(17) }
 
 // visit makes the next one.
-func (c *crowd) visit() visit {
+func (c *crowd) visit() traffic.Event {
 	u := c.users[0]
 	page := (u.name*7919 + min(c.rng.IntN(pagesOfUser), c.rng.IntN(pagesOfUser))*31) % 2000
-	v := visit{
+	v := traffic.Event{
 		User: fmt.Sprintf("user-%06d", u.name), Page: fmt.Sprintf("/products/%d", page), Time: u.next,
 		Referrer: "https://search.example/?q=shoes", Agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101", Status: 200,
 	}
