@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -79,12 +78,18 @@ func (m *match) input(kind string) (in inputs, err error) {
 	return in, nil
 }
 
-func (m *match) job(j job) (jobReport, error) {
-	r := jobReport{Job: j.name, Turns: map[string][]results.Turn{}}
+func (m *match) job(j job) (r jobReport, err error) {
+	r = jobReport{Job: j.name, Turns: map[string][]results.Turn{}}
 	in, err := m.input(j.input)
 	if err != nil {
 		return r, err
 	}
+	processes := map[string]*process{} // by side
+	defer func() {
+		for _, p := range processes {
+			err = errors.Join(err, p.stop())
+		}
+	}()
 	var first side
 	var want []string
 	for round := range m.rounds {
@@ -92,7 +97,17 @@ func (m *match) job(j job) (jobReport, error) {
 			if !s.does(j.name) {
 				continue
 			}
-			turn, got, err := m.turn(j, s, in)
+			if round == 0 {
+				p, err := m.start(s, j.name, m.parallelism)
+				if err != nil {
+					return r, err
+				}
+				processes[s.name] = p
+				if _, _, err := m.turn(j, s, p, in.warm); err != nil {
+					return r, fmt.Errorf("to warm up: %w", err)
+				}
+			}
+			turn, got, err := m.turn(j, s, processes[s.name], in.large)
 			if err != nil {
 				return r, err
 			}
@@ -113,40 +128,31 @@ func (m *match) job(j job) (jobReport, error) {
 }
 
 // turn has a side do a job once, and reads what it has written.
-func (m *match) turn(j job, s side, in inputs) (turn results.Turn, got []string, err error) {
-	t := twice{task: task{job: j.name, brokers: m.config.brokers, in: in.large, parallelism: m.parallelism}, warmIn: in.warm}
-	if t.out, err = m.topic(j.name); err != nil {
-		return turn, nil, err
-	}
-	if t.warmOut, err = m.topic(j.name + "-warm"); err != nil {
-		return turn, nil, err
-	}
-	extra, err := m.extra(s, t)
+func (m *match) turn(j job, s side, p *process, in string) (turn results.Turn, got []string, err error) {
+	out, err := m.topic(j.name)
 	if err != nil {
 		return turn, nil, err
 	}
-	if t.dir, err = os.MkdirTemp("", "bench-peers-"); err != nil {
+	extra, err := m.extra(s, out)
+	if err != nil {
 		return turn, nil, err
 	}
-	defer func() { err = cmp.Or(err, os.RemoveAll(t.dir)) }()
-	if turn, err = m.run(s, t); err != nil {
+	if turn, err = p.do(in, out); err != nil {
 		return turn, nil, err
 	}
-	got, err = m.output(j, t.out)
+	got, err = m.output(j, out)
 	if err == nil && len(got) == 0 {
 		err = errors.New(s.name + " has written nothing")
 	}
-	return turn, slices.Clip(got), errors.Join(err, m.remove(append(extra, t.out, t.warmOut)...))
+	return turn, slices.Clip(got), errors.Join(err, m.remove(append(extra, out)...))
 }
 
 // extra makes the topics that a side has besides its output. goka would make them
 // itself, but goes on before the broker tells of them, and fails.
-func (m *match) extra(s side, t twice) (topics []string, err error) {
-	for _, out := range []string{t.warmOut, t.out} {
-		for suffix, cleanup := range s.topics {
-			topics = append(topics, out+suffix)
-			err = errors.Join(err, m.create(out+suffix, cleanup))
-		}
+func (m *match) extra(s side, out string) (topics []string, err error) {
+	for suffix, cleanup := range s.topics {
+		topics = append(topics, out+suffix)
+		err = errors.Join(err, m.create(out+suffix, cleanup))
 	}
 	return topics, err
 }

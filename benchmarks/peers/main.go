@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/millrace/millrace/benchmarks/internal/results"
 )
 
 // config is the size of a run.
@@ -26,7 +24,7 @@ type config struct {
 }
 
 func main() {
-	var t twice
+	var t task
 	brokers := flag.String("brokers", os.Getenv("MILLRACE_KAFKA_BROKERS"), "brokers to use, `host:port`, separated by commas (default: $MILLRACE_KAFKA_BROKERS)")
 	c := config{}
 	chosenJobs := flag.String("jobs", namesOf(jobs, func(j job) string { return j.name }), "jobs to run, separated by commas")
@@ -39,23 +37,16 @@ func main() {
 	flag.StringVar(&c.profiles, "profiles", "", "`folder` to write processor profiles of the sides in Go to")
 	out := flag.String("json", "", "`file` to write the results to")
 	one := flag.String("side", "", "run this side alone, by the contract in README.md; the flags below are for this")
-	launched := flag.String("launch", "", "used by the program itself: the program that is a side")
 	flag.StringVar(&t.job, "job", "", "with -side: the job")
-	flag.StringVar(&t.in, "in", "", "with -side: the topic to read")
-	flag.StringVar(&t.out, "out", "", "with -side: the topic to write to")
-	flag.StringVar(&t.warmIn, "warm-in", "", "with -side: the topic to read to warm up")
-	flag.StringVar(&t.warmOut, "warm-out", "", "with -side: the topic to write to meanwhile")
 	flag.IntVar(&t.parallelism, "parallelism", 2, "parallelism of the sides that have such a thing")
 	flag.StringVar(&t.dir, "dir", "", "with -side: the `folder` for state and checkpoints")
-	profile := flag.String("profile", "", "with -side: `file` to write a profile of the measured run to")
+	profile := flag.String("profile", "", "with -side: `file` to write a profile of the last run to")
 	flag.Parse()
 
 	c.brokers = strings.Split(*brokers, ",")
 	t.brokers = c.brokers
 	var err error
 	switch {
-	case *launched != "":
-		results.Launch(*launched, flag.Args()...)
 	case *one != "":
 		err = t.serve(*one, *profile)
 	default:

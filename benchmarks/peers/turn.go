@@ -1,47 +1,54 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
 )
 
-// twice is a task that is done once to warm up, and once to be measured.
-type twice struct {
-	task
-	warmIn, warmOut string
-}
-
 // serve is one of the sides in Go, as a process of its own.
-func (t twice) serve(name, profile string) error {
+func (t task) serve(name, profile string) error {
 	s, ok := sideNamed(name)
 	if !ok || s.run == nil || !s.does(t.job) {
 		return fmt.Errorf("there is no side %q in Go that does job %q", name, t.job)
 	}
-	warm := t.task
-	warm.in, warm.out, warm.dir = t.warmIn, t.warmOut, filepath.Join(t.dir, "warm")
-	t.dir = filepath.Join(t.dir, "measured")
-	if err := errors.Join(os.MkdirAll(warm.dir, 0o755), os.MkdirAll(t.dir, 0o755)); err != nil {
-		return err
+	return results.Obey(func(order string) (any, error) {
+		in, out, ok := strings.Cut(order, " ")
+		if !ok {
+			return nil, fmt.Errorf("the order %q has no two topics", order)
+		}
+		return t.over(in, out).timed(s, profile)
+	})
+}
+
+// over is the same job over other topics, in a folder of its own.
+func (t task) over(in, out string) task {
+	t.in, t.out, t.dir = in, out, filepath.Join(t.dir, out)
+	return t
+}
+
+// timed does a task. What the one before has left is collected before the clock starts.
+func (t task) timed(s side, profile string) (turn results.Turn, err error) {
+	if err := os.MkdirAll(t.dir, 0o755); err != nil {
+		return turn, err
 	}
-	if err := s.run(warm); err != nil {
-		return fmt.Errorf("warm up: %w", err)
-	}
+	runtime.GC()
 	stop, err := startProfile(profile)
 	if err != nil {
-		return err
+		return turn, err
 	}
-	var failed error
-	results.Serve(func() error {
-		failed = s.run(t.task)
-		return failed
-	})
-	return errors.Join(failed, stop())
+	start, cpuStart := time.Now(), results.CPU()
+	err = s.run(t)
+	turn = results.Turn{Wall: time.Since(start), CPU: results.CPU() - cpuStart}
+	return turn, errors.Join(err, stop())
 }
 
 func startProfile(path string) (stop func() error, err error) {
@@ -61,22 +68,55 @@ func startProfile(path string) (stop func() error, err error) {
 	}, nil
 }
 
-// run has a side do a task in a process of its own.
-func (c config) run(s side, t twice) (results.Turn, error) {
-	flags := []string{
-		"-job", t.job, "-brokers", strings.Join(c.brokers, ","), "-in", t.in, "-out", t.out,
-		"-warm-in", t.warmIn, "-warm-out", t.warmOut, "-parallelism", fmt.Sprint(t.parallelism), "-dir", t.dir,
-	}
-	if s.command == nil {
-		if c.profiles != "" {
-			flags = append(flags, "-profile", filepath.Join(c.profiles, t.job+"-"+s.name+".pprof"))
-		}
-		return results.Run(s.name, append([]string{"-side", s.name}, flags...)...)
-	}
-	program, err := filepath.Abs(filepath.Join(c.java, "run.sh"))
+// process is a side that runs in a process of its own, which does one job as often as
+// it is ordered to.
+type process struct {
+	*results.Process
+	name string
+	dir  string
+}
+
+func (c config) start(s side, job string, parallelism int) (*process, error) {
+	dir, err := os.MkdirTemp("", "bench-peers-")
 	if err != nil {
-		return results.Turn{}, err
+		return nil, err
 	}
-	args := append([]string{"-launch", program, "--"}, s.command...)
-	return results.Run(s.name, append(args, flags...)...)
+	flags := []string{"-job", job, "-brokers", strings.Join(c.brokers, ","), "-parallelism", fmt.Sprint(parallelism), "-dir", dir}
+	var program string
+	if s.command == nil {
+		program, err = os.Executable()
+		flags = append(flags, "-side", s.name)
+		if c.profiles != "" {
+			flags = append(flags, "-profile", filepath.Join(c.profiles, job+"-"+s.name+".pprof"))
+		}
+	} else {
+		program, err = filepath.Abs(filepath.Join(c.java, "run.sh"))
+		flags = append(flags, s.command...)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	p, err := results.Start(program, flags...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), os.RemoveAll(dir))
+	}
+	return &process{Process: p, name: s.name, dir: dir}, nil
+}
+
+// do has the side do its job from one topic to another.
+func (p *process) do(in, out string) (turn results.Turn, err error) {
+	if err := p.Order(in+" "+out, &turn); err != nil {
+		return turn, fmt.Errorf("%s: %w", p.name, err)
+	}
+	turn.Peak = p.Peak()
+	return turn, nil
+}
+
+// stop lets the side end, and removes its folder.
+func (p *process) stop() error {
+	err := cmp.Or(p.Stop(), os.RemoveAll(p.dir))
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	return nil
 }

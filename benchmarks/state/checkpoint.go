@@ -33,8 +33,8 @@ func checkpoints(c config) (goals []goal, err error) {
 		return nil, err
 	}
 	defer func() { _ = o.close() }()
-	if t := run(o, newKeys("fill", checkpointKeys, 0), checkpointKeys); t.Err != "" {
-		return nil, fmt.Errorf("fill: %s", t.Err)
+	if _, err := run(o, newKeys("fill", checkpointKeys, 0), checkpointKeys); err != nil {
+		return nil, fmt.Errorf("fill: %w", err)
 	}
 	if _, _, err := o.checkpoint(filepath.Join(c.dir, "first")); err != nil {
 		return nil, err
@@ -67,8 +67,8 @@ type checkpointRun struct {
 // take takes checkpoints until there are n.
 func (r *checkpointRun) take(n int) error {
 	for len(r.pauses) < n {
-		if t := run(r.ours, r.changes, checkpointKeys/100); t.Err != "" {
-			return fmt.Errorf("update: %s", t.Err)
+		if _, err := run(r.ours, r.changes, checkpointKeys/100); err != nil {
+			return fmt.Errorf("update: %w", err)
 		}
 		pause, private, err := r.checkpoint(filepath.Join(r.dir, fmt.Sprint("checkpoint-", len(r.pauses))))
 		if err != nil {

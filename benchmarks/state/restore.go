@@ -56,8 +56,8 @@ func (c config) fillSnapshot(n int) (bytes int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	if t := run(o, newKeys("fill", n, 0), n); t.Err != "" {
-		return 0, fmt.Errorf("fill: %s", t.Err)
+	if _, err := run(o, newKeys("fill", n, 0), n); err != nil {
+		return 0, fmt.Errorf("fill: %w", err)
 	}
 	s, err := o.backend.Snapshot()
 	if err != nil {

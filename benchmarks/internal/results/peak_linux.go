@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Peak is the most memory the process ever had, in bytes. It is not taken from the
-// rusage of this process by the one that started it: what a process starts by vfork, as
-// Go does, counts the starter's own peak as its first.
-func Peak() int64 {
-	raw, err := os.ReadFile("/proc/self/status")
+// peak is the most memory that a process ever had, in bytes; 0 where that is unknown. It
+// is not taken from the rusage of a process: what is started by vfork, as Go does, counts
+// the starter's own peak as its first.
+func peak(process string) int64 {
+	raw, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {
 		return 0
 	}

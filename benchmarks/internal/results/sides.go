@@ -26,7 +26,7 @@ type Turn struct {
 func Serve(side func() error) {
 	start, cpuStart := time.Now(), CPU()
 	err := side()
-	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: Peak()}
+	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: peak("self")}
 	if err != nil {
 		t.Err = err.Error()
 	}

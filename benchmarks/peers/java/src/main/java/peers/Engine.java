@@ -1,6 +1,6 @@
 package peers;
 
-/** What runs jobs. It lives through the warming up and the run that is measured. */
+/** What runs jobs, one after the other. */
 public interface Engine extends AutoCloseable {
     /**
      * Runs a job until everything that its input had at the start is processed, written and

@@ -1,5 +1,6 @@
 package peers.flink;
 
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import org.apache.flink.configuration.CheckpointingOptions;
@@ -28,14 +29,14 @@ public final class FlinkEngine implements Engine {
     private final Configuration config;
     private final MiniCluster cluster;
 
-    public FlinkEngine(Run run, boolean rocksdb) throws Exception {
-        config = configuration(run, rocksdb);
+    public FlinkEngine(int parallelism, Path dir, boolean rocksdb) throws Exception {
+        config = configuration(dir, rocksdb);
         cluster =
                 new MiniCluster(
                         new MiniClusterConfiguration.Builder()
                                 .setConfiguration(config)
                                 .setNumTaskManagers(1)
-                                .setNumSlotsPerTaskManager(run.parallelism())
+                                .setNumSlotsPerTaskManager(parallelism)
                                 .setRpcServiceSharing(RpcServiceSharing.SHARED)
                                 .withRandomPorts()
                                 .build());
@@ -57,14 +58,14 @@ public final class FlinkEngine implements Engine {
         cluster.close();
     }
 
-    private static Configuration configuration(Run run, boolean rocksdb) {
+    private static Configuration configuration(Path dir, boolean rocksdb) {
         Configuration c = new Configuration();
         c.set(PipelineOptions.OBJECT_REUSE, true);
         c.set(PipelineOptions.GENERIC_TYPES, false); // Kryo would be a mistake: fail
         c.set(CheckpointingOptions.CHECKPOINTING_INTERVAL, Duration.ofSeconds(1));
         c.set(CheckpointingOptions.CHECKPOINTING_CONSISTENCY_MODE, CheckpointingMode.EXACTLY_ONCE);
         c.set(CheckpointingOptions.CHECKPOINT_STORAGE, "filesystem");
-        c.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, run.dir().resolve("checkpoints").toUri().toString());
+        c.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, dir.resolve("checkpoints").toUri().toString());
         c.set(RestartStrategyOptions.RESTART_STRATEGY, "none"); // a failure is to be seen
         c.set(TaskManagerOptions.MANAGED_MEMORY_SIZE, MemorySize.ofMebiBytes(256));
         c.set(TaskManagerOptions.NETWORK_MEMORY_MIN, MemorySize.ofMebiBytes(64));
@@ -73,18 +74,18 @@ public final class FlinkEngine implements Engine {
         c.set(JobManagerOptions.BIND_HOST, "127.0.0.1");
         c.set(RestOptions.BIND_ADDRESS, "127.0.0.1");
         if (rocksdb) {
-            rocksdb(c, run);
+            rocksdb(c, dir);
         } else {
             c.set(StateBackendOptions.STATE_BACKEND, "hashmap");
         }
         return c;
     }
 
-    private static void rocksdb(Configuration c, Run run) {
+    private static void rocksdb(Configuration c, Path dir) {
         c.set(StateBackendOptions.STATE_BACKEND, "rocksdb");
         c.set(CheckpointingOptions.INCREMENTAL_CHECKPOINTS, true);
         Map.of(
-                        "state.backend.rocksdb.localdir", run.dir().resolve("rocksdb").toString(),
+                        "state.backend.rocksdb.localdir", dir.resolve("rocksdb").toString(),
                         // Timers on the heap: there are few at a time, and each costs RocksDB a
                         // write and a delete.
                         "state.backend.rocksdb.timer-service.factory", "HEAP",
