@@ -78,11 +78,9 @@ func TestWorst(t *testing.T) {
 	}
 }
 
-func TestIdle(t *testing.T) {
-	if got := idle(2, []float64{1.9, 0.5, 1.95}); got != "" {
-		t.Errorf("got %q of a job that had its cores", got)
-	}
-	if got, want := idle(2, []float64{0.5, 1.9, 0.6}), "0.6 of 2 cores"; !strings.Contains(got, want) {
-		t.Errorf("got %q, want %q in it", got, want)
+func TestCeiling(t *testing.T) {
+	got, want := ceiling(2, []float64{1.2, 1.3, 1.25}, []float64{1.9, 0.5, 1.95}), "; it ran on 1.25 cores and on 1.90, of 2 that allow 1.60"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
