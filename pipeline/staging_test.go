@@ -160,11 +160,17 @@ func TestStagedAndKilled(t *testing.T) {
 		if attempt > 300 {
 			t.Fatal("the job makes no progress")
 		}
-		g := ungated()
+		// What is read waits for what is delivered, so that the numbers last for many
+		// attempts however long a checkpoint takes.
+		const step = 12
+		limit := step
+		g := newGate(limit)
 		p := depotJob(d, g, pipeline.DefaultParallelism(1+attempt%3),
 			pipeline.Checkpoints("/job", pipeline.CheckpointFiles(files), pipeline.CheckpointInterval(time.Millisecond)))
 		left := attempt % 5 // deliveries before the kill
 		d.refuse = func(string) error {
+			limit += step
+			g.to(limit)
 			if left--; left < 0 && attempt < 60 {
 				if attempt%2 == 0 {
 					return errors.New("the depot is closed")
