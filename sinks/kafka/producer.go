@@ -264,6 +264,16 @@ func (p *Producer) flush(ctx context.Context) error {
 	return p.failure()
 }
 
+// settle waits, behind a flush, until the client knows the partitions of all topics that
+// it has written to. At the first records of a topic it hands them on before it stores
+// where they go (kgo, storePartitionsUpdate): where the machine is busy, brokers have
+// acknowledged them in between. An end of the transaction would find nothing written
+// then, and abort what it is told to commit, without an error. Nothing is buffered any
+// more that could be aborted: the call takes the lock under which the client stores.
+func (p *Producer) settle(ctx context.Context) error {
+	return p.client.AbortBufferedRecords(ctx)
+}
+
 // produceError says what an error of the brokers means for a topic.
 func produceError(topic string, err error) error {
 	switch {

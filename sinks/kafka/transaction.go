@@ -154,6 +154,9 @@ func (t *transaction) Commit(ctx context.Context, c *pipeline.Commit) error {
 	if err := t.p.flush(ctx); err != nil {
 		return err
 	}
+	if err := t.p.settle(ctx); err != nil {
+		return err
+	}
 	produced := t.p.begun.Swap(0) > 0
 	if err := t.commit(ctx, c, produced); err != nil {
 		return t.p.explained(transactionError(err))

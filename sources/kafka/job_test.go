@@ -62,6 +62,7 @@ func (w *world) inTransaction(c *kgo.Client, end kgo.TransactionEndTry, records 
 	if err := c.ProduceSync(w.t.Context(), records...).FirstErr(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.settle(c)
 	if err := c.EndTransaction(w.t.Context(), end); err != nil {
 		w.t.Fatal(err)
 	}

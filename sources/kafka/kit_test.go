@@ -108,6 +108,17 @@ func (w *world) begin(c *kgo.Client, topic string, partition int32, values ...st
 			w.t.Fatal(err)
 		}
 	}
+	w.settle(c)
+}
+
+// settle waits until the client knows where it has written. Within a topic's first
+// transaction it may not yet when the brokers have acknowledged the records, and then
+// aborts what it is to commit.
+func (w *world) settle(c *kgo.Client) {
+	w.t.Helper()
+	if err := c.AbortBufferedRecords(w.t.Context()); err != nil { // there are none
+		w.t.Fatal(err)
+	}
 }
 
 // env is one subtask's.
