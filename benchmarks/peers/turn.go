@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
-	"time"
 
 	"github.com/millrace/millrace/benchmarks/internal/results"
 )
@@ -45,9 +44,7 @@ func (t task) timed(s side, profile string) (turn results.Turn, err error) {
 	if err != nil {
 		return turn, err
 	}
-	start, cpuStart := time.Now(), results.CPU()
-	err = s.run(t)
-	turn = results.Turn{Wall: time.Since(start), CPU: results.CPU() - cpuStart}
+	turn, err = results.Timed(func() error { return s.run(t) })
 	return turn, errors.Join(err, stop())
 }
 

@@ -62,6 +62,16 @@ func TestProcessFails(t *testing.T) {
 			t.Errorf("%v: stopped with %v, want its exit status", c, err)
 		}
 	}
+	silent, err := Start("sh", "-c", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := silent.Order("x", &Turn{}); err == nil {
+		t.Error("a program that says nothing has answered an order")
+	}
+	if err := silent.Stop(); err != nil {
+		t.Error(err)
+	}
 	if _, err := Start("/no/such/program"); err == nil {
 		t.Error("a program was started that is not there")
 	}

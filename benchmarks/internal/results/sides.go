@@ -24,13 +24,19 @@ type Turn struct {
 // Serve runs a side once and writes its turn to standard output, for [Run] in the
 // process that started this one.
 func Serve(side func() error) {
-	start, cpuStart := time.Now(), CPU()
-	err := side()
-	t := Turn{Wall: time.Since(start), CPU: CPU() - cpuStart, Peak: peak("self")}
+	t, err := Timed(side)
+	t.Peak = peak("self")
 	if err != nil {
 		t.Err = err.Error()
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(t)
+}
+
+// Timed runs a side once, and returns what it took by the clock and of processor time.
+func Timed(side func() error) (Turn, error) {
+	start, cpuStart := time.Now(), CPU()
+	err := side()
+	return Turn{Wall: time.Since(start), CPU: CPU() - cpuStart}, err
 }
 
 // Run runs a side in a process of its own: this program with other arguments, which
